@@ -1,0 +1,48 @@
+# Needs Python 3.11 or newer with venv, and make. Everything goes into .venv; nothing outside the project is touched,
+# but for the Debian packages that tests/set-up installs where it may.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo test check bench lock clean
+
+help:
+	@echo "make demo    set up and show the main job"
+	@echo "make test    set up and run every test"
+	@echo "make check   linters, types, layers"
+	@echo "make bench   benchmarks: ratios against bare libraries"
+	@echo "make lock    pin the dependencies again"
+
+setup: $(READY)
+
+$(READY): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "byokd needs Python 3.11 or newer\nhint: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: setup
+	$(BIN)/byokd demo
+
+test: setup
+	tests/set-up
+	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		pyproject.toml --extra demo -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+		pyproject.toml --extra demo --group dev -c requirements.txt -o requirements-dev.txt
+
+clean:
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

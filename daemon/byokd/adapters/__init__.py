@@ -1,0 +1,1 @@
+"""The outside, behind the ports: one package per neighbour, unaware of each other."""
