@@ -1,0 +1,91 @@
+"""What a vault can answer, in byokd's words. Adapters classify once, at the edge; everything inside reads these."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from byokd.domain.identifiers import KeyVersion
+from byokd.domain.vocabulary import Reason, RefusalKind
+
+WRAPPING_OPERATIONS = frozenset({"wrapKey", "unwrapKey"})
+FIT_BITS = (2048, 3072, 4096)
+FIT_TYPES = ("RSA", "RSA-HSM")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an answer rests on, fit to be stored and shown: codes and ids, never bodies, tokens or values."""
+
+    operation: str
+    status: int | None = None
+    code: str | None = None
+    inner_code: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """What GET tells of one version of a key. Times are aware (UTC); `bits` is the length of the modulus."""
+
+    version: KeyVersion
+    key_type: str
+    bits: int
+    enabled: bool
+    operations: frozenset[str]
+    created: datetime | None = None
+    not_before: datetime | None = None
+    expires: datetime | None = None
+    recovery_level: str | None = None
+
+    def unfit_for_registration(self) -> str | None:
+        """Say why no account key may ever be wrapped by this kind of key, or None."""
+        if self.key_type not in FIT_TYPES:
+            return f"the key is of type {self.key_type}; only RSA and RSA-HSM keys can wrap account keys"
+        if self.bits not in FIT_BITS:
+            return f"the key has {self.bits} bits; 2048, 3072 and 4096 are supported"
+        return None
+
+    def unfit_for_wrapping(self, now: datetime) -> str | None:
+        """Say why this version cannot be adopted at `now`, or None."""
+        if (unfit := self.unfit_for_registration()) is not None:
+            return unfit
+        if not self.enabled:
+            return "the version is disabled"
+        if self.not_before is not None and now < self.not_before:
+            return f"the version is not valid before {self.not_before:%Y-%m-%dT%H:%M:%SZ}"
+        if self.expires is not None and now >= self.expires:
+            return f"the version expired at {self.expires:%Y-%m-%dT%H:%M:%SZ}"
+        if missing := WRAPPING_OPERATIONS - self.operations:
+            return f"the key operations lack {' and '.join(sorted(missing))}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A genuine refusal: the vault itself said no, over verified TLS, in its own form."""
+
+    kind: RefusalKind
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Nothing that the vault said of the key: trouble on the way, at the vault, or of our own."""
+
+    reason: Reason
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeOpened:
+    """Unwrap gave back the probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeMismatched:
+    """Unwrap gave another value than the probe."""
+
+    evidence: Evidence
+
+
+ProbeAnswer = ProbeOpened | ProbeMismatched | Refused | NoAnswer
+FactsAnswer = KeyFacts | Refused | NoAnswer

@@ -1,0 +1,146 @@
+"""What byokd made of its observations: the stored facts that a check starts from and ends with."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from byokd.domain.answers import Evidence
+from byokd.domain.identifiers import (
+    IdentityName,
+    KeyIdentifier,
+    KeyVersion,
+    TenantId,
+    WatchId,
+    WrappingVersionId,
+)
+from byokd.domain.vocabulary import DetectedBy, Outcome, Reason, WarningKind
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A first denial that awaits its confirmation. `since` is when it was first seen."""
+
+    reason: Reason
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """The version has not been verified since; `told` once that was published."""
+
+    reason: Reason
+    since: datetime
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One row per wrapping version. The gate reads `outcome` (Usable or Denied, never Unverified).
+
+    Attributes:
+        number: grows with every change that accounts must hear of; the follower resumes by it.
+        since: when `outcome` or `reason` last changed.
+        recheck_from: what the backoff of a denied version counts from: `since`, or a later hint.
+        observed_at: when what `outcome` rests on was seen.
+    """
+
+    outcome: Outcome
+    reason: Reason | None
+    message: str
+    since: datetime
+    number: int
+    detected_by: DetectedBy
+    observed_at: datetime
+    recheck_from: datetime
+    suspicion: Suspicion | None = None
+    unverified: Unverified | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+    @classmethod
+    def adopted(cls, now: datetime, *, detected_by: DetectedBy) -> "Verdict":
+        """Give the verdict of a version that has just proved itself."""
+        return cls(
+            outcome=Outcome.USABLE,
+            reason=None,
+            message="the version unwraps",
+            since=now,
+            number=1,
+            detected_by=detected_by,
+            observed_at=now,
+            recheck_from=now,
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Probe:
+    """32 random bytes wrapped by a version when it was adopted; only the digest of the bytes is kept."""
+
+    wrapped: bytes
+    digest: bytes
+
+    def __repr__(self) -> str:
+        return "Probe(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class WrappingVersion:
+    """A key version that wraps account keys of a watch, with its probe and its verdict."""
+
+    id: WrappingVersionId
+    version: KeyVersion
+    created: datetime | None
+    probe: Probe
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class WatchWarning:
+    """Something amiss that costs no account its life. `version` is None when it concerns the key as a whole."""
+
+    kind: WarningKind
+    version: KeyVersion | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A pair (identity, key identifier) to be monitored, as the store has it.
+
+    Attributes:
+        tenant: the customer's tenant that the vault must belong to.
+        revision: grows with every write; a commit that saw another revision is refused.
+        epoch: the vault's; a commit by a replica that lost the vault is refused.
+        current: the version that new account keys are wrapped with.
+        versions: the wrapping versions in use, oldest first.
+        adopted: every version ever adopted, in use or retired.
+    """
+
+    id: WatchId
+    identity: IdentityName
+    tenant: TenantId
+    key: KeyIdentifier
+    revision: int
+    epoch: int
+    current: WrappingVersionId
+    versions: tuple[WrappingVersion, ...]
+    adopted: frozenset[KeyVersion]
+    warnings: tuple[WatchWarning, ...]
+    due_at: datetime
+
+    @property
+    def current_version(self) -> WrappingVersion:
+        """The wrapping version that `current` names."""
+        return next(version for version in self.versions if version.id == self.current)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The times of section 5 of the design, from the settings."""
+
+    check_interval: timedelta
+    check_jitter: float
+    confirm_after: timedelta
+    confirm_network_after: timedelta
+    recheck_first: timedelta
+    recheck_most: timedelta
+    unverified_after: timedelta

@@ -1,0 +1,99 @@
+"""The closed vocabularies. Each value has a row in docs/states.md or docs/events.md, and a test that says so."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What an account can do: everything, or only GET, LIST and DELETE."""
+
+    ACCESSIBLE = "Accessible"
+    INACCESSIBLE = "Inaccessible"
+
+
+class EncryptionType(StrEnum):
+    """Which key wraps the account key, in the words of the ARM contract."""
+
+    SYSTEM_KEY = "SystemKey"
+    CUSTOMER_KEY = "CustomerKey"
+
+
+class Outcome(StrEnum):
+    """What one check saw of one wrapping version."""
+
+    USABLE = "Usable"
+    DENIED = "Denied"
+    UNVERIFIED = "Unverified"
+
+
+class Reason(StrEnum):
+    """Why a wrapping version is denied or unverified. A reason never travels without its message."""
+
+    KEY_DISABLED = "KeyDisabled"
+    KEY_EXPIRED = "KeyExpired"
+    KEY_NOT_YET_VALID = "KeyNotYetValid"
+    KEY_OPERATION_NOT_PERMITTED = "KeyOperationNotPermitted"
+    ACCESS_DENIED = "AccessDenied"
+    NETWORK_BLOCKED = "NetworkBlocked"
+    KEY_NOT_FOUND = "KeyNotFound"
+    KEY_VERSION_NOT_FOUND = "KeyVersionNotFound"
+    PROBE_MISMATCH = "ProbeMismatch"
+    WRONG_TENANT = "WrongTenant"
+
+    THROTTLED = "Throttled"
+    VAULT_ERROR = "VaultError"
+    TIMED_OUT = "TimedOut"
+    CONNECTION_FAILED = "ConnectionFailed"
+    TLS_FAILED = "TlsFailed"
+    NAME_NOT_RESOLVED = "NameNotResolved"
+    UNAUTHORIZED = "Unauthorized"
+    FOREIGN_ANSWER = "ForeignAnswer"
+    UNREADABLE_ANSWER = "UnreadableAnswer"
+    TOKEN_UNAVAILABLE = "TokenUnavailable"  # noqa: S105 - a reason, not a secret
+
+
+class RefusalKind(StrEnum):
+    """What a genuine refusal by the vault, or by Entra for the pinned tenant, says."""
+
+    KEY_DISABLED = "KeyDisabled"
+    OPERATION_FORBIDDEN = "KeyOperationForbidden"
+    ACCESS_DENIED = "AccessDenied"
+    NETWORK_BLOCKED = "NetworkBlocked"
+    NOT_FOUND = "NotFound"
+    BAD_REQUEST = "BadRequest"
+    WRONG_TENANT = "WrongTenant"
+
+
+class WarningKind(StrEnum):
+    """What is amiss with a watch whose accounts nevertheless live."""
+
+    NEWEST_VERSION_UNUSABLE = "NewestVersionUnusable"
+    NEW_VERSIONS_UNSEEN = "NewVersionsUnseen"
+    KEY_EXPIRED = "KeyExpired"
+    KEY_NOT_YET_VALID = "KeyNotYetValid"
+
+
+class DetectedBy(StrEnum):
+    """What made byokd look."""
+
+    POLL = "poll"
+    HINT = "hint"
+    OPERATOR = "operator"
+
+
+class EventType(StrEnum):
+    """CloudEvents types on the bus."""
+
+    ACCOUNT_CREATED = "byokd.account.created"
+    ACCOUNT_UPDATED = "byokd.account.updated"
+    ACCOUNT_DELETED = "byokd.account.deleted"
+    ACCOUNT_INACCESSIBLE = "byokd.account.inaccessible"
+    ACCOUNT_ACCESSIBLE = "byokd.account.accessible"
+    ACCOUNT_UNVERIFIED = "byokd.account.unverified"
+    ACCOUNT_VERIFIED = "byokd.account.verified"
+    ACCOUNT_DAMAGED = "byokd.account.damaged"
+    ACCOUNTKEY_REWRAPPED = "byokd.accountkey.rewrapped"
+    ACCOUNTKEY_REWRAP_FAILED = "byokd.accountkey.rewrap-failed"
+    KEY_VERSION_DETECTED = "byokd.key.version-detected"
+    KEY_VERSION_RETIRED = "byokd.key.version-retired"
+    KEY_NEWEST_VERSION_UNUSABLE = "byokd.key.newest-version-unusable"
+    KEY_EXPIRED = "byokd.key.expired"

@@ -1,0 +1,402 @@
+"""What the runtime needs of the outside: small Protocols whose docstrings state obligations."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from byokd.domain.accounts import Account, AccountSpec, JsonValue
+from byokd.domain.answers import Evidence, KeyFacts, NoAnswer, Refused
+from byokd.domain.decide import Decision
+from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, WatchId
+from byokd.domain.verdict import Probe, Watch
+from byokd.domain.vocabulary import DetectedBy, State
+
+
+class Clock(Protocol):
+    """The time. Nothing else in byokd reads a clock or sleeps."""
+
+    def now(self) -> datetime:
+        """Give the present time, aware, in UTC. It may step; intervals are measured with `monotonic`."""
+        ...
+
+    def monotonic(self) -> float:
+        """Give seconds that never go back, from an arbitrary start."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait. Returns no earlier than `seconds` later by `monotonic`."""
+        ...
+
+
+class Randomness(Protocol):
+    """Unpredictable bytes for keys, and numbers for spreading things in time."""
+
+    def bytes(self, count: int) -> bytes:
+        """Give `count` bytes fit for keys."""
+        ...
+
+    def uniform(self, low: float, high: float) -> float:
+        """Give a number between `low` and `high`; not fit for keys."""
+        ...
+
+
+class Ids(Protocol):
+    """Names for new things."""
+
+    def new(self) -> str:
+        """Give an id that was never given before, anywhere (a UUID in lower case)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTarget:
+    """A key and who asks for it. With a versionless key, operations that need a version are a defect."""
+
+    identity: IdentityName
+    tenant: TenantId
+    key: KeyIdentifier
+
+
+class KeyService(Protocol):
+    """The customer's vault. Every answer is classified; nothing of the SDK gets past it.
+
+    Obligations: a credential goes only to the target's host and only for the target's tenant. The calls are made once,
+    without retries, and respect cancellation; the caller sets the deadline (`asyncio.timeout`) and a deadline that
+    passes surfaces as `TimeoutError`. Safe for concurrent use.
+    """
+
+    async def get(self, target: KeyTarget) -> KeyFacts | Refused | NoAnswer:
+        """Give the facts of the named version, or of the newest one."""
+        ...
+
+    async def wrap(self, target: KeyTarget, plaintext: bytes) -> bytes | Refused | NoAnswer:
+        """Wrap at most 190 bytes with the named version, RSA-OAEP-256, in the vault (never locally)."""
+        ...
+
+    async def unwrap(self, target: KeyTarget, wrapped: bytes) -> bytes | Refused | NoAnswer:
+        """Unwrap with the named version, RSA-OAEP-256."""
+        ...
+
+
+class ServiceKey(StrEnum):
+    """The service's own keys."""
+
+    SYSTEM = "system"
+    STORAGE = "storage"
+
+
+@dataclass(frozen=True, slots=True)
+class SealContext:
+    """What a sealed value is bound to, so that it cannot be moved to another row or field unnoticed."""
+
+    account: AccountId
+    kind: str
+    name: str
+    generation: int
+    key_identifier: str
+
+
+class SealBrokenError(Exception):
+    """A sealed value does not open: another context, another key, or damage. Never a denial."""
+
+
+class ServiceKeyMissingError(Exception):
+    """A service key that a sealed value names is not there. Our own fault, never a denial."""
+
+
+class Sealer(Protocol):
+    """Seals with the service's own keys (AES-256-GCM). What it returns names the id of the key that sealed it."""
+
+    def seal(self, key: ServiceKey, plaintext: bytes, *, context: SealContext) -> bytes:
+        """Seal under the newest key of that kind."""
+        ...
+
+    def open(self, key: ServiceKey, sealed: bytes, *, context: SealContext) -> bytes:
+        """Open what was sealed under any live key of that kind.
+
+        Raises:
+            SealBrokenError: it does not open in this context.
+            ServiceKeyMissingError: the key that sealed it is not there.
+        """
+        ...
+
+
+class StoreUnavailableError(Exception):
+    """The database cannot be used now (gone, locked, read-only, full). The message says which, and a hint."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class StaleError(Exception):
+    """A guarded update touched no row: somebody else was first. Read again; nothing was written."""
+
+
+class ExistsError(Exception):
+    """The account is there already; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WrappedKey:
+    """The current wrapped account key, sealed with the storage key.
+
+    `key_identifier` is the exact versioned identifier that wrapped it; None under the system key.
+    """
+
+    account: AccountId
+    generation: int
+    key_identifier: KeyIdentifier | None
+    sealed: bytes
+
+    def __repr__(self) -> str:
+        return f"WrappedKey({self.account.name}, generation={self.generation})"
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A version that has just proved itself: what a watch is made from."""
+
+    facts: KeyFacts
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KeyPlacement:
+    """Where a new or moved account key goes.
+
+    Attributes:
+        key_identifier: the versioned identifier that wrapped it; None with the system key.
+        sealed: the wrapped key, sealed.
+        first_version: proof of that version when the watch does not exist yet; the transaction makes the watch.
+    """
+
+    key_identifier: KeyIdentifier | None
+    sealed: bytes
+    first_version: NewVersion | None
+
+    def __repr__(self) -> str:
+        return f"KeyPlacement({self.key_identifier})"
+
+
+@dataclass(frozen=True, slots=True)
+class RewrapWork:
+    """An account whose key is to be moved to its watch's current version, off a version that is usable."""
+
+    account: Account
+    wrapped: WrappedKey
+    target: KeyIdentifier
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event that is not known to have reached the broker.
+
+    Attributes:
+        number: the order of commitment within its stream; rows of one stream are published in this order.
+        stream: topic below the prefix, without `/events`: `accounts/...`, `keys/...` or `service`.
+        retained: what becomes of the stream's retained state (`keep` for streams without one).
+    """
+
+    number: int
+    id: str
+    stream: str
+    type: str
+    time: datetime
+    data: Mapping[str, JsonValue]
+    retained: "Retained"
+
+
+class Retained(StrEnum):
+    """What an event does to the retained state of its stream."""
+
+    KEEP = "keep"
+    SET = "set"
+    CLEAR = "clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Numbers for health and metrics."""
+
+    accounts: Mapping[State, int]
+    watches: int
+    vaults: int
+    denied_versions: int
+    suspected_versions: int
+    unverified_versions: int
+    unpublished: int
+    oldest_unpublished: datetime | None
+    rewraps_waiting: int
+
+
+class Store(Protocol):
+    """What byokd knows. Each method is one transaction; state and its events are committed together.
+
+    Obligations: every method may raise StoreUnavailableError, after which the outcome of a write is unknown and must be
+    read again. Guarded updates check their row counts and raise StaleError, having written nothing. `now` is stored as
+    given. Events get numbers in the order of commitment and, for accounts, sequences without gaps.
+    """
+
+    async def ping(self) -> None:
+        """Prove that the database can be written and has the current schema."""
+        ...
+
+    async def claim_vaults(self, instance: str) -> int:
+        """Take every vault for this replica under a new epoch; give their number."""
+        ...
+
+    async def watches(self) -> Sequence[Watch]:
+        """Give every watch that has accounts."""
+        ...
+
+    async def watch(self, watch: WatchId) -> Watch | None:
+        """Give one watch; None when no account uses it any more."""
+        ...
+
+    async def find_watch(self, target: KeyTarget) -> Watch | None:
+        """Give the watch of exactly this identity, tenant and key identifier."""
+        ...
+
+    async def commit_decision(self, watch: Watch, decision: Decision, *, now: datetime) -> Watch:
+        """Write verdicts, adoption, warnings, key events and due time; give the watch as it is now.
+
+        Guarded by the watch's revision and the vault's epoch as in `watch`.
+        """
+        ...
+
+    async def record_due(self, due: Mapping[WatchId, datetime]) -> None:
+        """Write due times of checks that found nothing new, in one batch."""
+        ...
+
+    async def follow(self, *, limit: int, now: datetime) -> int:
+        """Carry changed verdicts to at most `limit` accounts, with their events; give how many were carried."""
+        ...
+
+    async def rewrap_work(self, *, limit: int, now: datetime) -> Sequence[RewrapWork]:
+        """Give accounts to rewrap that are due, oldest first: never off a version that is denied or suspected."""
+        ...
+
+    async def commit_rewrap(self, work: RewrapWork, sealed: bytes, *, now: datetime) -> None:
+        """Replace the wrapped key (generation + 1), keep the previous one as superseded, write `rewrapped`.
+
+        Guarded by the account's incarnation and generation; refused too when the target was meanwhile denied.
+        """
+        ...
+
+    async def rewrap_failed(self, work: RewrapWork, message: str, *, now: datetime, retry_at: datetime) -> None:
+        """Count the attempt and write `rewrap-failed`. The first attempt's and every doubling's is published."""
+        ...
+
+    async def settle(self, *, before: datetime, now: datetime) -> int:
+        """Erase wraps superseded before that time and retire versions that nothing refers to; give the erased count."""
+        ...
+
+    async def account(self, account: AccountId) -> Account | None:
+        """Give one account."""
+        ...
+
+    async def accounts(self, *, name: str | None = None) -> Sequence[Account]:
+        """Give all accounts, or those of this name, by id."""
+        ...
+
+    async def wrapped_key(self, account: AccountId) -> WrappedKey | None:
+        """Give the current wrapped account key."""
+        ...
+
+    async def create_account(
+        self, spec: AccountSpec, placement: KeyPlacement, *, incarnation: str, now: datetime
+    ) -> Account:
+        """Write a new account at generation 1, Accessible, with `created`; make its vault and watch where needed.
+
+        Raises:
+            ExistsError: the account is there already.
+            StaleError: the watch was made meanwhile, or is not on the placement's version any more.
+        """
+        ...
+
+    async def update_account(
+        self, account: Account, spec: AccountSpec, placement: KeyPlacement | None, *, now: datetime
+    ) -> Account:
+        """Write a changed account with `updated`; a placement moves the account key (generation + 1).
+
+        Guarded by the account's incarnation and sequence as in `account`.
+        """
+        ...
+
+    async def delete_account(self, account: AccountId, *, now: datetime) -> bool:
+        """Erase the account, its wraps and its watch if unused, with `deleted`; false when it was not there."""
+        ...
+
+    async def unpublished(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
+        """Give unpublished events with a number above `after`, in order."""
+        ...
+
+    async def mark_published(self, numbers: Sequence[int], *, now: datetime) -> None:
+        """Note that the broker acknowledged these events."""
+        ...
+
+    async def census(self) -> Census:
+        """Count."""
+        ...
+
+
+class BusUnavailableError(Exception):
+    """There is no connection to the broker, or it was lost. The message says why; it holds no password."""
+
+
+class BusRefusedError(Exception):
+    """The broker refused one message (its acknowledgement carries a failure). The connection lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class BusMessage:
+    """A message: full topic, payload (empty to clear a retained message), and whether the broker retains it."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class BusSession(Protocol):
+    """One connection to the broker. It is never reused after a loss."""
+
+    async def publish(self, message: BusMessage) -> None:
+        """Return once the broker acknowledged the message as accepted. Concurrent calls keep their order.
+
+        Raises:
+            BusRefusedError: the acknowledgement carries a failure reason.
+            BusUnavailableError: the connection was lost; whether the message arrived is unknown.
+        """
+        ...
+
+    async def lost(self) -> None:
+        """Wait until the connection is lost."""
+        ...
+
+
+class Bus(Protocol):
+    """The message bus: MQTT 5, QoS 1."""
+
+    def connect(self, client_id: str, *, will: BusMessage | None = None) -> AbstractAsyncContextManager[BusSession]:
+        """Open a new connection; leaving the context closes it and discards what was in flight.
+
+        Raises:
+            BusUnavailableError: no broker, wrong credentials, TLS trouble, or the connect deadline passed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What a check made of a watch, for the operator who asked for it."""
+
+    detected_by: DetectedBy
+    took: timedelta
+    changed: bool
+    lines: tuple[str, ...]
+    evidence: tuple[Evidence, ...]

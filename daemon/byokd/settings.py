@@ -1,0 +1,299 @@
+"""The settings: frozen groups, a docstring per field with unit, default and reason.
+
+Read (by `byokd.runtime.configuration`) from a TOML file, overridable by environment variables
+BYOKD_<SECTION>__<NAME>. Secrets come only from files.
+docs/settings.md is generated from this module.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|min|h|d)", re.ASCII)
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('not a duration: write a number and a unit, such as "500 ms", "60 s", "15 min", "1 h"')
+    seconds = float(match["number"]) * _UNITS[match["unit"]]
+    if seconds <= 0:
+        raise ValueError("a duration must be longer than nothing")
+    return timedelta(seconds=seconds)
+
+
+def _suffix(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+(?:[.-][a-z0-9]+)+", value, re.ASCII):
+        raise ValueError('not a host suffix: write it in lower case without a leading dot, such as "vault.azure.net"')
+    return value
+
+
+def _address(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise ValueError('not an address: write host:port, such as "127.0.0.1:8443"')
+    return value
+
+
+def _topic_prefix(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]+(?:/[a-z0-9_-]+)*", value, re.ASCII):
+        raise ValueError('not a topic prefix: lower-case words separated by "/", such as "byokd/v1"')
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Suffix = Annotated[str, AfterValidator(_suffix)]
+Address = Annotated[str, AfterValidator(_address)]
+TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("not an absolute path: the service may start in any directory")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ServiceSettings(_Group):
+    """The daemon itself."""
+
+    instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "byokd"
+    """Name of this replica on the bus and in leases: lower-case letters, digits and hyphens."""
+
+    socket: AbsolutePath = Path("/run/byokd/api.sock")
+    """Unix socket for the command line. Whoever may write to it (its group) may manage accounts."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged. A healthy check logs nothing at `info`."""
+
+    check_grace: Duration = timedelta(seconds=5)
+    """How long running checks may go on after SIGTERM: one check deadline."""
+
+    publish_grace: Duration = timedelta(seconds=3)
+    """How long unpublished events may still be sent after SIGTERM; the rest are sent after the next start."""
+
+
+class StoreSettings(_Group):
+    """The database."""
+
+    url: Annotated[str, Field(pattern=r"^sqlite:///.+$")] = "sqlite:////var/lib/byokd/byokd.db"
+    """`sqlite:///` and a path (three slashes for a relative one, four for an absolute one)."""
+
+    busy_timeout: Duration = timedelta(seconds=5)
+    """How long a statement waits for another process (a backup, `byokd db`) to release the database."""
+
+    upgrade_at_start: bool = True
+    """Bring an older schema up to date when the daemon starts. Off: the start is refused until `byokd db upgrade`."""
+
+
+class VaultSettings(_Group):
+    """Which vaults a credential may be sent to."""
+
+    allowed_suffixes: Annotated[tuple[Suffix, ...], Field(min_length=1)] = (
+        "vault.azure.net",
+        "vault.usgovcloudapi.net",
+        "vault.azure.cn",
+    )
+    """A vault host is one name directly under one of these. Public, US government and China clouds; no Managed HSM."""
+
+    connections: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Open TLS connections to all vaults together. One costs up to 300 KB, so the bound is a bound on memory."""
+
+    keepalive: Duration = timedelta(seconds=75)
+    """How long an idle connection is kept: longer than a check interval, so that a check finds it open."""
+
+    clients: Annotated[int, Field(ge=1)] = 1000
+    """SDK clients kept, one per vault and identity (about 30 KB each); the least recently used one goes."""
+
+
+class NetworkSettings(_Group):
+    """How Azure is reached."""
+
+    ca_file: AbsolutePath | None = None
+    """PEM file of the authorities that may vouch for Azure's hosts, instead of the system's."""
+
+    connect_to: Mapping[str, Address] = Field(default_factory=dict)
+    """Host patterns (`*.vault.azure.net`) to host:port, like curl's --connect-to: for split DNS, private endpoints and
+    the emulator. The certificate must still be for the original name."""
+
+
+class IdentitySettings(_Group):
+    """A credential source under a name; accounts refer to it by that name."""
+
+    kind: Literal["managed-identity"] = "managed-identity"
+    """`managed-identity`: the machine's own, from the instance metadata or App Service endpoint."""
+
+    client_id: str | None = None
+    """Client id of a user-assigned managed identity; none for the system-assigned one."""
+
+
+class CheckSettings(_Group):
+    """When keys are checked.
+
+    A revocation that the vault already enforces is published within (1 + jitter) * interval + deadline +
+    confirm_after + deadline: 1.1 * 60 + 5 + 5 + 5 = 81 s by default.
+    """
+
+    interval: Duration = timedelta(seconds=60)
+    """Between two checks of a healthy watch."""
+
+    jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of the interval by which checks are spread, so that vaults are not asked in step."""
+
+    deadline: Duration = timedelta(seconds=5)
+    """For all calls of one check, started before the first."""
+
+    confirm_after: Duration = timedelta(seconds=5)
+    """A denial counts only if a second one, on a new connection, is seen this much later."""
+
+    confirm_network_after: Duration = timedelta(minutes=5)
+    """The same for denials by network rules, which are often about our own new address."""
+
+    recheck_first: Duration = timedelta(seconds=10)
+    """First wait while a version is denied; it then doubles."""
+
+    recheck_most: Duration = timedelta(minutes=5)
+    """Longest wait while a version is denied: how late a recovery is noticed at worst."""
+
+    unverified_after: Duration = timedelta(minutes=15)
+    """A version that could not be verified for this long is reported, once."""
+
+    vault_backoff_first: Duration = timedelta(seconds=2)
+    """First wait of a vault that fails or throttles; it doubles, and one watch probes it while the rest wait."""
+
+    vault_backoff_most: Duration = timedelta(seconds=60)
+    """Longest wait of a failing vault."""
+
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Checks running at once. At the bound, due checks wait in the order of their due times."""
+
+    vault_concurrency: Annotated[int, Field(ge=1, le=100)] = 4
+    """Checks running at once against one vault."""
+
+    @model_validator(mode="after")
+    def _related(self) -> Self:
+        if self.recheck_most < self.recheck_first:
+            raise ValueError("recheck_most is shorter than recheck_first")
+        if self.vault_backoff_most < self.vault_backoff_first:
+            raise ValueError("vault_backoff_most is shorter than vault_backoff_first")
+        return self
+
+
+class RewrapSettings(_Group):
+    """Moving account keys to a new version."""
+
+    settle: Duration = timedelta(minutes=15)
+    """How long the previous wrap is kept, sealed: a stale or failed-over vault must not cost the key."""
+
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 8
+    """Account keys being rewrapped at once. Each costs the customer's vault three calls."""
+
+    deadline: Duration = timedelta(seconds=15)
+    """For the three calls of one rewrap."""
+
+    retry_first: Duration = timedelta(seconds=10)
+    """First wait after a failed rewrap; it doubles."""
+
+    retry_most: Duration = timedelta(minutes=10)
+    """Longest wait after failed rewraps."""
+
+
+class ServiceKeySettings(_Group):
+    """The service's own keys: files `system.<id>.key` and `storage.<id>.key` of 32 random bytes, mode 0600."""
+
+    directory: AbsolutePath = Path("/etc/byokd/keys")
+    """Where they are. Files that group or others can read are refused."""
+
+
+class MqttSettings(_Group):
+    """The message bus: MQTT 5, QoS 1."""
+
+    url: Annotated[str, Field(pattern=r"^mqtts?://[^/@:]+(:\d{1,5})?$")] = "mqtt://127.0.0.1:1883"
+    """`mqtt://host:port`, or `mqtts://host:port` for TLS. Without a port: 1883, or 8883 with TLS."""
+
+    username: str | None = None
+    """User name, when the broker wants one."""
+
+    password_file: AbsolutePath | None = None
+    """File that holds the password; a trailing line break is dropped."""
+
+    ca_file: AbsolutePath | None = None
+    """PEM file of the authorities that may vouch for the broker, instead of the system's."""
+
+    topic_prefix: TopicPrefix = "byokd/v1"
+    """First levels of every topic, in lower case."""
+
+    connect_timeout: Duration = timedelta(seconds=10)
+    """For TCP, TLS and CONNACK together."""
+
+    keepalive: Duration = timedelta(seconds=15)
+    """A connection without traffic is probed after this long, and given up after one and a half times it."""
+
+    publish_timeout: Duration = timedelta(seconds=15)
+    """For one acknowledgement; then the connection is given up."""
+
+    window: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Messages in flight. More is hardly faster (20 to 100 were measured alike), and is sent again after a loss."""
+
+    reconnect_first: Duration = timedelta(seconds=0.5)
+    """First wait after a lost connection; it doubles, with jitter."""
+
+    reconnect_most: Duration = timedelta(seconds=30)
+    """Longest wait between attempts to connect."""
+
+    backlog_bound: Annotated[int, Field(ge=1)] = 10_000
+    """Unpublished events beyond which the service is not ready."""
+
+    backlog_age_bound: Duration = timedelta(minutes=5)
+    """Age of the oldest unpublished event beyond which the service is not ready."""
+
+
+class HttpSettings(_Group):
+    """Health and metrics over TCP."""
+
+    listen: Address = "127.0.0.1:9470"
+    """Address to listen on. Health and metrics need no credential, so keep it on loopback or a private network."""
+
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    """Host headers that are answered; others are refused, which stops DNS rebinding."""
+
+    @model_validator(mode="after")
+    def _listens_somewhere_sane(self) -> Self:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        try:
+            ip_address(host)
+        except ValueError:
+            raise ValueError("http.listen needs an IP address, such as 127.0.0.1:9470") from None
+        return self
+
+
+class Settings(_Group):
+    """All of them."""
+
+    service: ServiceSettings = ServiceSettings()
+    store: StoreSettings = StoreSettings()
+    vaults: VaultSettings = VaultSettings()
+    network: NetworkSettings = NetworkSettings()
+    identities: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], IdentitySettings] = Field(
+        default_factory=dict
+    )
+    """Credential sources by name, such as `[identities.platform]`."""
+    checks: CheckSettings = CheckSettings()
+    rewrap: RewrapSettings = RewrapSettings()
+    service_keys: ServiceKeySettings = ServiceKeySettings()
+    mqtt: MqttSettings = MqttSettings()
+    http: HttpSettings = HttpSettings()
