@@ -1,0 +1,133 @@
+"""The life of an account key: made, wrapped, proved, sealed; opened, moved. No plaintext outlives a call."""
+
+import hmac
+from datetime import timedelta
+
+from byokd.domain.answers import NoAnswer, Refused
+from byokd.domain.identifiers import AccountId, KeyIdentifier
+from byokd.domain.payload import ACCOUNT_KEY_BYTES, Payload, PayloadInvalidError
+from byokd.domain.refusals import explain
+from byokd.ports import (
+    Clock,
+    KeyService,
+    KeyTarget,
+    Randomness,
+    SealContext,
+    Sealer,
+    ServiceKey,
+    WrappedKey,
+)
+from byokd.runtime.checker import Round
+
+_KIND = "account-key"
+
+
+class VaultRefusedError(Exception):
+    """The vault did not wrap or unwrap. `answer` is what it said; `hint` what to do."""
+
+    def __init__(self, step: str, answer: Refused | NoAnswer) -> None:
+        explanation = explain(answer)
+        super().__init__(f"{step}: {explanation.message}")
+        self.hint = explanation.hint
+        self.answer = answer
+
+
+class WrapUnprovenError(Exception):
+    """The vault unwrapped something else than was wrapped a moment ago. Nothing was committed."""
+
+
+class AccountKeys:
+    """Makes, opens and moves account keys.
+
+    Both layers, always: first the customer's key (in the vault) or the system key, then the storage key.
+    """
+
+    def __init__(
+        self, keys: KeyService, sealer: Sealer, *, clock: Clock, randomness: Randomness, deadline: timedelta
+    ) -> None:
+        """Take the collaborators; `deadline` bounds all the calls of one opening or placing."""
+        self._keys = keys
+        self._sealer = sealer
+        self._clock = clock
+        self._randomness = randomness
+        self._deadline = deadline
+
+    def make(self, account: AccountId) -> Payload:
+        """Make the key of a new account, at generation 1."""
+        return Payload.bind(self._randomness.bytes(ACCOUNT_KEY_BYTES), account=account, generation=1)
+
+    async def open(self, wrapped: WrappedKey, target: KeyTarget | None) -> Payload:
+        """Open the account key by a live unwrap.
+
+        Args:
+            wrapped: the current wrapped key.
+            target: who unwraps, at the exact version in `wrapped`; None under the system key.
+
+        Raises:
+            VaultRefusedError: the vault did not unwrap.
+            PayloadInvalidError, SealBrokenError: the record is damaged.
+            ServiceKeyMissingError: a service key is missing.
+        """
+        context = _context(wrapped.account, wrapped.generation, wrapped.key_identifier)
+        inner = self._sealer.open(ServiceKey.STORAGE, wrapped.sealed, context=context)
+        if target is None:
+            data = self._sealer.open(ServiceKey.SYSTEM, inner, context=context)
+        else:
+            answer = await self._round().unwrap(target, inner)
+            if not isinstance(answer, bytes):
+                raise VaultRefusedError("unwrap the account key", answer)
+            data = answer
+        return Payload.open(data, account=wrapped.account, generation=wrapped.generation)
+
+    async def place(self, payload: Payload, account: AccountId, target: KeyTarget | None) -> bytes:
+        """Wrap a payload, prove the wrap by unwrapping it again, and seal it.
+
+        Args:
+            payload: bound to `account` and to the generation that it will have.
+            account: whose it is.
+            target: who wraps, at an exact version; None for the system key.
+
+        Returns:
+            the sealed wrap, opened by `open` with the same account, generation and key identifier.
+
+        Raises:
+            VaultRefusedError: the vault did not wrap or unwrap.
+            WrapUnprovenError: what came back is not what went in.
+        """
+        key = None if target is None else target.key
+        context = _context(account, payload.generation, key)
+        if target is None:
+            inner = self._sealer.seal(ServiceKey.SYSTEM, payload.encode(), context=context)
+        else:
+            inner = await self._wrap_proved(payload, target)
+        return self._sealer.seal(ServiceKey.STORAGE, inner, context=context)
+
+    async def _wrap_proved(self, payload: Payload, target: KeyTarget) -> bytes:
+        calls = self._round()
+        plaintext = payload.encode()
+        wrapped = await calls.wrap(target, plaintext)
+        if not isinstance(wrapped, bytes):
+            raise VaultRefusedError("wrap the account key", wrapped)
+        opened = await calls.unwrap(target, wrapped)
+        if not isinstance(opened, bytes):
+            raise VaultRefusedError("unwrap what was just wrapped", opened)
+        if not hmac.compare_digest(opened, plaintext):
+            raise WrapUnprovenError("the vault unwrapped another value than it wrapped")
+        return wrapped
+
+    def _round(self) -> Round:
+        return Round(self._keys, self._clock, deadline=self._deadline)
+
+
+def rebound(payload: Payload, account: AccountId) -> Payload:
+    """Bind the same account key to the next generation."""
+    return Payload.bind(payload.account_key, account=account, generation=payload.generation + 1)
+
+
+def _context(account: AccountId, generation: int, key: KeyIdentifier | None) -> SealContext:
+    return SealContext(
+        account, kind=_KIND, name="", generation=generation, key_identifier="" if key is None else str(key)
+    )
+
+
+__all__ = ["AccountKeys", "PayloadInvalidError", "VaultRefusedError", "WrapUnprovenError", "rebound"]

@@ -1,0 +1,197 @@
+"""One check of one watch: ask the vault, decide, commit."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import structlog
+
+from byokd.domain.answers import (
+    Evidence,
+    FactsAnswer,
+    KeyFacts,
+    NoAnswer,
+    ProbeAnswer,
+    ProbeMismatched,
+    ProbeOpened,
+    Refused,
+)
+from byokd.domain.decide import CandidateAnswer, Decision, Look, candidate, decide
+from byokd.domain.identifiers import KeyIdentifier
+from byokd.domain.judge import Seen
+from byokd.domain.verdict import Policy, Probe, Watch, WrappingVersion
+from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
+from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store
+from byokd.runtime.metrics import Metrics
+
+PROBE_BYTES = 32
+
+_log = structlog.get_logger()
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A finished check: the watch as it is now, and what was decided."""
+
+    watch: Watch
+    decision: Decision
+
+
+class Round:
+    """The calls of one piece of work against one vault, under one deadline that started before the first."""
+
+    def __init__(self, keys: KeyService, clock: Clock, *, deadline: timedelta) -> None:
+        self._keys = keys
+        self._clock = clock
+        self._until = clock.monotonic() + deadline.total_seconds()
+
+    async def get(self, target: KeyTarget) -> KeyFacts | Refused | NoAnswer:
+        """GET, or `TimedOut` when the deadline has passed."""
+        return await self._within("get", self._keys.get(target))
+
+    async def wrap(self, target: KeyTarget, plaintext: bytes) -> bytes | Refused | NoAnswer:
+        """Wrap, or `TimedOut` when the deadline has passed."""
+        return await self._within("wrap", self._keys.wrap(target, plaintext))
+
+    async def unwrap(self, target: KeyTarget, wrapped: bytes) -> bytes | Refused | NoAnswer:
+        """Unwrap, or `TimedOut` when the deadline has passed."""
+        return await self._within("unwrap", self._keys.unwrap(target, wrapped))
+
+    async def _within(self, operation: str, call: Awaitable[_Answer]) -> _Answer | NoAnswer:
+        try:
+            async with asyncio.timeout(max(0.0, self._until - self._clock.monotonic())):
+                return await call
+        except TimeoutError:
+            return NoAnswer(Reason.TIMED_OUT, Evidence(operation))
+
+
+async def prove(calls: Round, target: KeyTarget, randomness: Randomness) -> CandidateAnswer:
+    """Let a version wrap and unwrap a new probe; only the vault's own unwrap proves anything."""
+    probe = randomness.bytes(PROBE_BYTES)
+    wrapped = await calls.wrap(target, probe)
+    if not isinstance(wrapped, bytes):
+        return wrapped
+    opened = await calls.unwrap(target, wrapped)
+    if not isinstance(opened, bytes):
+        return opened
+    if not hmac.compare_digest(opened, probe):
+        return NoAnswer(Reason.UNREADABLE_ANSWER, Evidence("unwrap"))
+    return Probe(wrapped, hashlib.sha256(probe).digest())
+
+
+class Checker:
+    """Checks watches. Holds no state of its own: what it weighs is in the watch that it is given."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: KeyService,
+        *,
+        fresh_keys: KeyService,
+        clock: Clock,
+        randomness: Randomness,
+        policy: Policy,
+        deadline: timedelta,
+        metrics: Metrics,
+    ) -> None:
+        """Take the collaborators; `fresh_keys` opens a new connection for every call, for confirmations."""
+        self._store = store
+        self._keys = keys
+        self._fresh_keys = fresh_keys
+        self._clock = clock
+        self._randomness = randomness
+        self._policy = policy
+        self._deadline = deadline
+        self._metrics = metrics
+
+    async def check(self, watch: Watch, *, detected_by: DetectedBy) -> Checked:
+        """Check a watch and commit what follows.
+
+        Raises:
+            StaleError: the watch changed meanwhile; nothing was written.
+            StoreUnavailableError: the outcome of the commit is unknown.
+        """
+        started = self._clock.monotonic()
+        suspected = any(version.verdict.suspicion is not None for version in watch.versions)
+        calls = Round(self._fresh_keys if suspected else self._keys, self._clock, deadline=self._deadline)
+        look = await self._look(calls, watch, detected_by)
+        self._metrics.check_seconds.observe(self._clock.monotonic() - started)
+        now = self._clock.now()
+        jitter = self._randomness.uniform(-1, 1)
+        decision = decide(watch, look, now=now, policy=self._policy, jitter=jitter)
+        for observation in decision.observations.values():
+            self._metrics.checks.labels(observation.outcome).inc()
+        if not decision.changes:
+            return Checked(watch, decision)
+        committed = await self._store.commit_decision(watch, decision, now=now)
+        self._report(watch, decision)
+        return Checked(committed, decision)
+
+    async def _look(self, calls: Round, watch: Watch, detected_by: DetectedBy) -> Look:
+        probes = [(version, await self._probe(calls, watch, version)) for version in watch.versions]
+        newest: FactsAnswer | None = None
+        if not all(isinstance(answer, NoAnswer) for _, answer in probes):
+            newest = await calls.get(_target(watch, watch.key))
+        now = self._clock.now()
+        seen = [
+            Seen(version.version, answer, await self._facts(calls, watch, version, answer, newest), newest, now)
+            for version, answer in probes
+        ]
+        proof: CandidateAnswer | None = None
+        current_opens = any(
+            version.id == watch.current and isinstance(answer, ProbeOpened) for version, answer in probes
+        )
+        if current_opens and (found := candidate(watch, newest, now=now)) is not None:
+            proof = await prove(calls, _target(watch, watch.key.at(found.version)), self._randomness)
+        return Look(tuple(seen), newest, proof, detected_by)
+
+    async def _probe(self, calls: Round, watch: Watch, version: WrappingVersion) -> ProbeAnswer:
+        answer = await calls.unwrap(_target(watch, watch.key.at(version.version)), version.probe.wrapped)
+        if not isinstance(answer, bytes):
+            return answer
+        if hmac.compare_digest(hashlib.sha256(answer).digest(), version.probe.digest):
+            return ProbeOpened()
+        return ProbeMismatched(Evidence("unwrap", status=200))
+
+    async def _facts(
+        self, calls: Round, watch: Watch, version: WrappingVersion, probe: ProbeAnswer, newest: FactsAnswer | None
+    ) -> FactsAnswer | None:
+        """Give what GET tells of this version; another call only where the newest is another and unwrap was refused."""
+        if watch.key.version is not None or (isinstance(newest, KeyFacts) and newest.version == version.version):
+            return newest
+        if isinstance(newest, KeyFacts) and isinstance(probe, Refused):
+            return await calls.get(_target(watch, watch.key.at(version.version)))
+        return None
+
+    def _report(self, watch: Watch, decision: Decision) -> None:
+        for version in watch.versions:
+            verdict = decision.verdicts.get(version.id)
+            if verdict is None:
+                continue
+            key = str(watch.key.at(version.version))
+            if verdict.number != version.verdict.number and verdict.outcome is not version.verdict.outcome:
+                self._metrics.verdicts.labels(verdict.outcome).inc()
+                level = _log.info if verdict.outcome is Outcome.USABLE else _log.warning
+                level("verdict-changed", key=key, outcome=verdict.outcome, reason=verdict.reason, watch=watch.id)
+            elif verdict.suspicion is not None and version.verdict.suspicion is None:
+                _log.warning("denial-suspected", key=key, reason=verdict.suspicion.reason, watch=watch.id)
+            elif verdict.unverified is not None and version.verdict.unverified is None:
+                _log.warning("key-unverified", key=key, reason=verdict.unverified.reason, watch=watch.id)
+            elif verdict.unverified is None and version.verdict.unverified is not None:
+                _log.info("key-verified", key=key, watch=watch.id)
+        if decision.adoption is not None:
+            _log.info("version-adopted", key=str(watch.key.at(decision.adoption.version)), watch=watch.id)
+
+
+def _target(watch: Watch, key: KeyIdentifier) -> KeyTarget:
+    return KeyTarget(watch.identity, watch.tenant, key)
+
+
+def due_in(due_at: datetime, now: datetime) -> float:
+    """Seconds until a stored due time; negative when it has passed."""
+    return (due_at - now).total_seconds()

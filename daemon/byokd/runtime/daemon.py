@@ -1,0 +1,163 @@
+"""What runs, and how it stops: one group of named tasks meant to run for ever. If one ends, the process ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from byokd.ports import Clock, Randomness, StoreUnavailableError
+from byokd.runtime.health import Component, Health
+from byokd.runtime.retrying import retrying
+
+GOODBYE = timedelta(seconds=1)
+"""For the last message of this instance on the bus, and for closing."""
+
+STORE_RETRY_FIRST = timedelta(seconds=0.5)
+STORE_RETRY_MOST = timedelta(seconds=30)
+
+Body = Callable[[], Awaitable[None]]
+_log = structlog.get_logger()
+
+
+class TaskEndedError(Exception):
+    """A task that is meant to run for ever has ended: the process ends too, and the service manager restarts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTask:
+    """Something that runs as long as the daemon does."""
+
+    name: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """One step of stopping, in order, each with its own time limit."""
+
+    name: str
+    body: Body
+    limit: timedelta
+
+
+class Daemon:
+    """Runs tasks until it is told to stop, then says farewell and ends them."""
+
+    def __init__(
+        self,
+        *,
+        prepare: Body,
+        always: Sequence[NamedTask],
+        after_start: Sequence[NamedTask],
+        farewells: Sequence[Farewell],
+        health: Health,
+        clock: Clock,
+        randomness: Randomness,
+    ) -> None:
+        """Take what to run.
+
+        Args:
+            prepare: makes the store ready; tried again with backoff while the store is unavailable.
+            always: tasks that run from the first moment on (the pages that tell how the rest is doing).
+            after_start: tasks that run once `prepare` has succeeded; store trouble restarts them with backoff.
+            farewells: the steps of stopping.
+            health: where trouble is noted.
+            clock: for waiting.
+            randomness: for spreading the waits.
+        """
+        self._prepare = prepare
+        self._always = always
+        self._after_start = after_start
+        self._farewells = farewells
+        self._health = health
+        self._clock = clock
+        self._randomness = randomness
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Begin to stop; may be called from a signal handler of the loop."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            ExceptionGroup: a task failed or ended; the log names it.
+        """
+        async with asyncio.TaskGroup() as group:
+            running = [self._start(group, task, task.body) for task in self._always]
+            if await self._prepared():
+                running += [
+                    self._start(group, task, self._outliving_store_trouble(task.body)) for task in self._after_start
+                ]
+                _log.info("started")
+                await self._stop.wait()
+                _log.info("stopping")
+                for farewell in self._farewells:
+                    await self._say(farewell)
+            for item in running:
+                item.cancel()
+        _log.info("stopped")
+
+    def _start(self, group: asyncio.TaskGroup, task: NamedTask, body: Body) -> asyncio.Task[None]:
+        async def for_ever() -> None:
+            await body()
+            if not self._stop.is_set():
+                _log.error("task-ended", task=task.name)
+                raise TaskEndedError(task.name)
+
+        return group.create_task(for_ever(), name=task.name)
+
+    async def _prepared(self) -> bool:
+        """Prepare, however long it takes; false when told to stop before that."""
+        preparing = asyncio.ensure_future(self._outliving_store_trouble(self._prepare)())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({preparing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not preparing.done():
+                return False
+            preparing.result()
+        finally:
+            for item in (preparing, stopped):
+                item.cancel()
+            await asyncio.gather(preparing, stopped, return_exceptions=True)
+        return True
+
+    def _outliving_store_trouble(self, body: Body) -> Body:
+        async def outliving() -> None:
+            async for attempt in retrying(
+                self._clock,
+                self._randomness,
+                first=STORE_RETRY_FIRST,
+                most=STORE_RETRY_MOST,
+                on=(StoreUnavailableError,),
+            ):
+                with attempt:
+                    try:
+                        await body()
+                    except (StoreUnavailableError, ExceptionGroup) as trouble:
+                        error = _store_trouble(trouble)
+                        self._health.trouble(Component.STORE, str(error), hint=error.hint)
+                        raise error from None
+
+        return outliving
+
+    async def _say(self, farewell: Farewell) -> None:
+        try:
+            async with asyncio.timeout(farewell.limit.total_seconds()):
+                await farewell.body()
+        except TimeoutError:
+            _log.warning("farewell-cut-short", step=farewell.name, seconds=farewell.limit.total_seconds())
+        except StoreUnavailableError as error:
+            _log.warning("farewell-failed", step=farewell.name, message=str(error))
+
+
+def _store_trouble(trouble: Exception) -> StoreUnavailableError:
+    """Give the store's trouble out of a group that holds nothing else; raise anything else as it is."""
+    if isinstance(trouble, StoreUnavailableError):
+        return trouble
+    if isinstance(trouble, ExceptionGroup) and trouble.split(StoreUnavailableError)[1] is None:
+        return _store_trouble(trouble.exceptions[0])
+    raise trouble

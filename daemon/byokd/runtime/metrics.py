@@ -1,0 +1,61 @@
+"""The metrics. Few labels, base units; never a key, a token or an error text."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from byokd.domain.vocabulary import Outcome, State
+from byokd.ports import Census
+
+
+class Metrics:
+    """One registry per daemon, so that several can live in one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.checks = Counter(
+            "byokd_checks_total", "Observations of wrapping versions", ["outcome"], registry=self.registry
+        )
+        for outcome in Outcome:
+            self.checks.labels(outcome)
+        self.check_seconds = Histogram(
+            "byokd_check_duration_seconds",
+            "Time of one check, all its calls included",
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self.registry,
+        )
+        self.check_lag_seconds = Histogram(
+            "byokd_check_lag_seconds",
+            "Start of a check minus its due time",
+            buckets=(0.01, 0.1, 0.5, 1, 2, 6, 15, 60),
+            registry=self.registry,
+        )
+        self.verdicts = Counter(
+            "byokd_verdict_changes_total", "Committed changes of verdicts", ["outcome"], registry=self.registry
+        )
+        self.rewraps = Counter("byokd_rewraps_total", "Rewraps", ["result"], registry=self.registry)
+        for result in ("done", "failed"):
+            self.rewraps.labels(result)
+        self.published = Counter(
+            "byokd_events_published_total", "Events acknowledged by the broker", registry=self.registry
+        )
+        self._accounts = Gauge("byokd_accounts", "Accounts by state", ["state"], registry=self.registry)
+        self._watches = Gauge("byokd_watches", "Watches", registry=self.registry)
+        self._vaults = Gauge("byokd_vaults", "Vaults", registry=self.registry)
+        self._versions = Gauge(
+            "byokd_wrapping_versions", "Wrapping versions that are not well", ["condition"], registry=self.registry
+        )
+        self._unpublished = Gauge("byokd_events_unpublished", "Events that wait for the broker", registry=self.registry)
+        self._rewraps_waiting = Gauge(
+            "byokd_rewraps_waiting", "Account keys that wait to be moved", registry=self.registry
+        )
+
+    def show(self, census: Census) -> None:
+        """Set the gauges from the store's numbers."""
+        for state in State:
+            self._accounts.labels(state).set(census.accounts.get(state, 0))
+        self._watches.set(census.watches)
+        self._vaults.set(census.vaults)
+        self._versions.labels("denied").set(census.denied_versions)
+        self._versions.labels("suspected").set(census.suspected_versions)
+        self._versions.labels("unverified").set(census.unverified_versions)
+        self._unpublished.set(census.unpublished)
+        self._rewraps_waiting.set(census.rewraps_waiting)

@@ -1,0 +1,212 @@
+"""Brings accounts to what an operator wants: creates, changes, deletes. Idempotent; one account after another."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import structlog
+
+from byokd.domain.accounts import Account, AccountSpec, CustomerKey
+from byokd.domain.answers import NoAnswer, Refused
+from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
+from byokd.domain.payload import Payload, PayloadInvalidError
+from byokd.domain.refusals import explain
+from byokd.domain.vocabulary import State
+from byokd.ports import (
+    Clock,
+    ExistsError,
+    Ids,
+    KeyPlacement,
+    KeyService,
+    KeyTarget,
+    NewVersion,
+    Randomness,
+    SealBrokenError,
+    ServiceKeyMissingError,
+    StaleError,
+    Store,
+)
+from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, WrapUnprovenError, rebound
+from byokd.runtime.checker import Round, prove
+
+TRIES = 3
+"""How often to start again when something changed between reading and writing; more is a fight, not a coincidence."""
+
+_log = structlog.get_logger()
+
+
+class Action(StrEnum):
+    """What became of an account that was asked for."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one account; `message` and `hint` say why it was refused."""
+
+    account: AccountId
+    action: Action
+    message: str = ""
+    hint: str = ""
+
+
+class AccountRefusedError(Exception):
+    """The account cannot be brought to what is wanted; nothing of it was changed."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    """A version to wrap with; `first` proves it when the watch does not exist yet."""
+
+    target: KeyTarget
+    first: NewVersion | None
+
+
+class Registrar:
+    """Creates, changes and deletes accounts."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: KeyService,
+        account_keys: AccountKeys,
+        *,
+        clock: Clock,
+        randomness: Randomness,
+        ids: Ids,
+        deadline: timedelta,
+        on_change: Callable[[WatchId | None], Awaitable[None]],
+    ) -> None:
+        """Take the collaborators; `on_change` is awaited after a commit with the watch that it touched."""
+        self._store = store
+        self._keys = keys
+        self._account_keys = account_keys
+        self._clock = clock
+        self._randomness = randomness
+        self._ids = ids
+        self._deadline = deadline
+        self._on_change = on_change
+
+    async def apply(self, spec: AccountSpec) -> Result:
+        """Create the account, change it, or find that it is as wanted already."""
+        try:
+            return Result(spec.id, await self._insist(spec))
+        except (AccountRefusedError, VaultRefusedError) as error:
+            return Result(spec.id, Action.REFUSED, str(error), error.hint)
+        except (WrapUnprovenError, PayloadInvalidError, SealBrokenError, ServiceKeyMissingError) as error:
+            return Result(
+                spec.id, Action.REFUSED, str(error), "nothing was changed; ask for help with the message above"
+            )
+
+    async def delete(self, account: AccountId) -> bool:
+        """Erase an account, its wrapped key and, when unused, its watch; false when it was not there."""
+        before = await self._store.account(account)
+        deleted = await self._store.delete_account(account, now=self._clock.now())
+        if deleted:
+            _log.info("account-deleted", account=str(account))
+            await self._on_change(None if before is None else before.watch)
+        return deleted
+
+    async def _insist(self, spec: AccountSpec) -> Action:
+        for _ in range(TRIES):
+            try:
+                action = await self._apply(spec)
+            except (StaleError, ExistsError):
+                continue
+            if action is not Action.UNCHANGED:
+                _log.info("account-applied", account=str(spec.id), action=action)
+            return action
+        raise AccountRefusedError("the account kept changing while it was applied", hint="apply it again")
+
+    async def _apply(self, spec: AccountSpec) -> Action:
+        present = await self._store.account(spec.id)
+        if present is None:
+            return await self._create(spec)
+        if present.spec == spec:
+            return Action.UNCHANGED
+        return await self._update(present, spec)
+
+    async def _create(self, spec: AccountSpec) -> Action:
+        placement = await self._placement(spec, self._account_keys.make(spec.id))
+        created = await self._store.create_account(spec, placement, incarnation=self._ids.new(), now=self._clock.now())
+        await self._on_change(created.watch)
+        return Action.CREATED
+
+    async def _update(self, present: Account, spec: AccountSpec) -> Action:
+        if present.state is State.INACCESSIBLE:
+            raise AccountRefusedError(
+                f"the account is Inaccessible: {present.message}",
+                hint="restore access to its present key first; until then only showing, listing and deleting work",
+            )
+        if present.spec.tenant != spec.tenant:
+            raise AccountRefusedError(
+                "the tenant of an account is pinned at registration", hint="delete the account and create it anew"
+            )
+        placement = None
+        if present.spec.customer_key != spec.customer_key:
+            payload = await self._open(present)
+            placement = await self._placement(spec, rebound(payload, spec.id))
+        changed = await self._store.update_account(present, spec, placement, now=self._clock.now())
+        for watch in {present.watch, changed.watch}:
+            await self._on_change(watch)
+        return Action.UPDATED
+
+    async def _open(self, account: Account) -> Payload:
+        wrapped = await self._store.wrapped_key(account.id)
+        if wrapped is None or wrapped.generation != account.generation:
+            raise StaleError
+        return await self._account_keys.open(wrapped, _opener(account, wrapped.key_identifier))
+
+    async def _placement(self, spec: AccountSpec, payload: Payload) -> KeyPlacement:
+        if spec.customer_key is None:
+            return KeyPlacement(None, await self._account_keys.place(payload, spec.id, None), None)
+        destination = await self._destination(spec, spec.customer_key)
+        sealed = await self._account_keys.place(payload, spec.id, destination.target)
+        return KeyPlacement(destination.target.key, sealed, destination.first)
+
+    async def _destination(self, spec: AccountSpec, customer_key: CustomerKey) -> _Destination:
+        """Find the version to wrap with: the watch's current one, or the newest, proved now."""
+        target = KeyTarget(customer_key.identity, spec.tenant, customer_key.key)
+        watch = await self._store.find_watch(target)
+        if watch is not None:
+            return _Destination(_at(target, watch.key.at(watch.current_version.version)), None)
+        calls = Round(self._keys, self._clock, deadline=self._deadline)
+        facts = await calls.get(target)
+        if isinstance(facts, Refused | NoAnswer):
+            raise _refusal("look at the key", facts)
+        if (unfit := facts.unfit_for_registration()) is not None:
+            raise AccountRefusedError(
+                f"KeyTypeUnsupported: {unfit}", hint="create an RSA key of 2048, 3072 or 4096 bits, in software or HSM"
+            )
+        if (unfit := facts.unfit_for_wrapping(self._clock.now())) is not None:
+            raise AccountRefusedError(unfit, hint="make the key's newest version fit for wrapKey and unwrapKey")
+        exact = _at(target, customer_key.key.at(facts.version))
+        probe = await prove(calls, exact, self._randomness)
+        if isinstance(probe, Refused | NoAnswer):
+            raise _refusal("wrap and unwrap with the key", probe)
+        return _Destination(exact, NewVersion(facts, probe))
+
+
+def _opener(account: Account, key: KeyIdentifier | None) -> KeyTarget | None:
+    customer_key = account.spec.customer_key
+    if customer_key is None or key is None:
+        return None
+    return KeyTarget(customer_key.identity, account.spec.tenant, key)
+
+
+def _at(target: KeyTarget, key: KeyIdentifier) -> KeyTarget:
+    return KeyTarget(target.identity, target.tenant, key)
+
+
+def _refusal(step: str, answer: Refused | NoAnswer) -> AccountRefusedError:
+    explanation = explain(answer)
+    return AccountRefusedError(f"{step}: {explanation.message}", hint=explanation.hint)
