@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench docs lock clean
 
 help:
 	@echo "make demo    set up and show the main job"
 	@echo "make test    set up and run every test"
 	@echo "make check   linters, types, layers"
 	@echo "make bench   benchmarks: ratios against bare libraries"
+	@echo "make docs    write the generated pages again"
 	@echo "make lock    pin the dependencies again"
 
 setup: $(READY)
@@ -37,6 +38,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: setup
+	$(BIN)/python -m byokd.runtime.settings_page docs/settings.md config/byokd.toml
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \

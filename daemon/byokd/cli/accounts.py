@@ -1,0 +1,156 @@
+"""`byokd accounts ...`: the customers' accounts of a running daemon."""
+
+import sys
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import click
+
+from byokd.cli.daemon_calls import call, json_option, socket_option
+from byokd.cli.voice import ExitCode, fail, print_json, print_table, say_error
+
+_FORMATS = {".yaml": "yaml", ".yml": "yaml", ".json": "yaml", ".toml": "toml"}
+
+
+@click.group()
+def accounts() -> None:
+    """Create, change, look at and delete accounts."""
+
+
+@accounts.command()
+@click.option(
+    "-f", "--file", "path", type=click.Path(path_type=Path), required=True, help="Accounts file, YAML or TOML."
+)
+@socket_option
+@json_option
+def apply(path: Path, socket_path: Path, as_json: bool) -> None:
+    """Bring accounts to what a file says.
+
+    Applying the same file again changes nothing. Accounts that the file does not name are left alone. A file with any
+    mistake in it is refused whole.
+    """
+    file_format = _FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        fail(f"{path}: neither YAML nor TOML by its name", hint="name it .yaml or .toml", code=ExitCode.USAGE)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        fail(f"{path}: cannot be read: {error.strerror}", code=ExitCode.USAGE)
+    except UnicodeDecodeError:
+        fail(f"{path}: is not UTF-8 text", code=ExitCode.USAGE)
+    status, answer = call(socket_path, "POST", "/accounts/apply", body={"format": file_format, "text": text})
+    if as_json:
+        print_json(answer)
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        if not as_json:
+            _tell_mistakes(path, answer["mistakes"])
+        sys.exit(ExitCode.FOUND_BAD)
+    refused = [result for result in answer["results"] if result["action"] == "refused"]
+    if not as_json:
+        for result in answer["results"]:
+            click.echo(f"{result['action']:<10} {_name(result['account'])}")
+        for result in refused:
+            say_error(f"{_name(result['account'])}: {result['message']}", hint=result["hint"])
+    sys.exit(ExitCode.FOUND_BAD if refused else ExitCode.GOOD)
+
+
+@accounts.command(name="list")
+@socket_option
+@json_option
+def list_accounts(socket_path: Path, as_json: bool) -> None:
+    """List all accounts with their states."""
+    _, found = call(socket_path, "GET", "/accounts")
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        [
+            {
+                "account": account["name"],
+                "state": account["state"] + (" (unverified)" if account["unverifiedSince"] else ""),
+                "reason": account["reason"] or "-",
+                "since": account["since"],
+                "key": account["encryption"]["currentKeyIdentifier"] or account["encryption"]["type"],
+            }
+            for account in found
+        ]
+    )
+
+
+@accounts.command()
+@click.argument("account")
+@socket_option
+@json_option
+def show(account: str, socket_path: Path, as_json: bool) -> None:
+    """Show one account, by ARM id or name."""
+    _, found = call(socket_path, "GET", "/account", ref=account)
+    print_json(found) if as_json else _show(found)
+
+
+@accounts.command()
+@click.argument("account")
+@socket_option
+@json_option
+def delete(account: str, socket_path: Path, as_json: bool) -> None:
+    """Delete an account and its account key, for good."""
+    _, answer = call(socket_path, "DELETE", "/account", ref=account)
+    print_json(answer) if as_json else click.echo(f"deleted    {_name(answer['id'])}")
+
+
+@accounts.command()
+@click.argument("account")
+@socket_option
+@json_option
+def check(account: str, socket_path: Path, as_json: bool) -> None:
+    """Check an account's key now. Exit 1 when it is not usable."""
+    _, answer = call(socket_path, "POST", "/account/check", ref=account)
+    usable = all(observation["outcome"] == "Usable" for observation in answer["observations"])
+    if as_json:
+        print_json(answer)
+    else:
+        for observation in answer["observations"]:
+            reason = f" ({observation['reason']})" if observation["reason"] else ""
+            click.echo(f"{observation['outcome']}{reason}: {observation['keyIdentifier']}")
+            click.echo(f"  {observation['message']}")
+            if observation["confirming"]:
+                click.echo(f"  awaits confirmation at {answer['nextCheck']}")
+        for warning in answer["warnings"]:
+            click.echo(f"warning: {warning['kind']}: {warning['message']}")
+        account_now = answer["account"]
+        click.echo(f"the account is {account_now['state']}; next check {answer['nextCheck']}")
+    sys.exit(ExitCode.GOOD if usable else ExitCode.FOUND_BAD)
+
+
+def _show(account: dict[str, Any]) -> None:
+    encryption = account["encryption"]
+    rows = {
+        "id": account["id"],
+        "state": account["state"],
+        "reason": account["reason"],
+        "message": account["message"],
+        "since": account["since"],
+        "unverified since": account["unverifiedSince"],
+        "tenant": account["tenant"],
+        "location": account["location"],
+        "encryption": encryption["type"],
+        "key": encryption["keyIdentifier"],
+        "current key": encryption["currentKeyIdentifier"],
+        "identity": encryption["identity"],
+        "generation": account["generation"],
+        "created": account["createdAt"],
+        "updated": account["updatedAt"],
+    }
+    for name, value in rows.items():
+        if value is not None:
+            click.echo(f"{name:<17} {value}")
+
+
+def _tell_mistakes(path: Path, mistakes: list[dict[str, Any]]) -> None:
+    for mistake in mistakes:
+        click.echo(f"{path}:{mistake['line']}: {mistake['place']}: {mistake['message']}", err=True)
+    say_error(f"nothing was applied: {len(mistakes)} mistakes in {path}", hint="mend them and apply the file again")
+
+
+def _name(account_id: str) -> str:
+    return account_id.rpartition("/")[2]
