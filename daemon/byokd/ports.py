@@ -107,6 +107,14 @@ class ServiceKeyMissingError(Exception):
     """A service key that a sealed value names is not there. Our own fault, never a denial."""
 
 
+class ServiceKeysUnusableError(Exception):
+    """The service's own keys are missing or unsafe, so the service must not start. The message says why."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 class Sealer(Protocol):
     """Seals with the service's own keys (AES-256-GCM). What it returns names the id of the key that sealed it."""
 

@@ -38,7 +38,7 @@ def _suffix(value: str) -> str:
 
 def _address(value: str) -> str:
     host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdigit() or not 0 < int(port) < 2**16:
+    if not separator or not host or not port.isdigit() or int(port) >= 2**16:
         raise ValueError('not an address: write host:port, such as "127.0.0.1:8443"')
     return value
 
@@ -111,7 +111,7 @@ class VaultSettings(_Group):
     """A vault host is one name directly under one of these. Public, US government and China clouds; no Managed HSM."""
 
     connections: Annotated[int, Field(ge=1, le=10_000)] = 200
-    """Open TLS connections to all vaults together. One costs up to 300 KB, so the bound is a bound on memory."""
+    """Open TLS connections to all vaults together. One costs about 60 KB, so the bound is a bound on memory."""
 
     keepalive: Duration = timedelta(seconds=75)
     """How long an idle connection is kept: longer than a check interval, so that a check finds it open."""
@@ -266,7 +266,8 @@ class HttpSettings(_Group):
     """Health and metrics over TCP."""
 
     listen: Address = "127.0.0.1:9470"
-    """Address to listen on. Health and metrics need no credential, so keep it on loopback or a private network."""
+    """Address to listen on; port 0 takes a free one. Health and metrics need no credential, so keep it on loopback or
+    a private network."""
 
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     """Host headers that are answered; others are refused, which stops DNS rebinding."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from byokd.domain.identifiers import KeyVersion
+from byokd.domain.identifiers import KeyVersion, shown
 from byokd.domain.vocabulary import Reason, RefusalKind
 
 WRAPPING_OPERATIONS = frozenset({"wrapKey", "unwrapKey"})
@@ -39,7 +39,7 @@ class KeyFacts:
     def unfit_for_registration(self) -> str | None:
         """Say why no account key may ever be wrapped by this kind of key, or None."""
         if self.key_type not in FIT_TYPES:
-            return f"the key is of type {self.key_type}; only RSA and RSA-HSM keys can wrap account keys"
+            return f"the key is of type {shown(self.key_type)}; only RSA and RSA-HSM keys can wrap account keys"
         if self.bits not in FIT_BITS:
             return f"the key has {self.bits} bits; 2048, 3072 and 4096 are supported"
         return None

@@ -5,7 +5,7 @@ resets nor shortens anything.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from byokd.domain.answers import FactsAnswer, KeyFacts, NoAnswer, ProbeOpened, Refused
@@ -14,14 +14,12 @@ from byokd.domain.judge import Observation, Seen, judge
 from byokd.domain.verdict import (
     Policy,
     Probe,
-    Suspicion,
-    Unverified,
     Verdict,
     Watch,
     WatchWarning,
-    WrappingVersion,
 )
-from byokd.domain.vocabulary import DetectedBy, EventType, Outcome, Reason, WarningKind
+from byokd.domain.vocabulary import DetectedBy, EventType, Outcome, WarningKind
+from byokd.domain.weigh import confirm_after, weigh
 
 CandidateAnswer = Probe | Refused | NoAnswer
 """What proving a newer version gave: its new probe, wrapped and unwrapped by the vault, or why not."""
@@ -90,12 +88,16 @@ def candidate(watch: Watch, newest: FactsAnswer | None, *, now: datetime) -> Key
 
     Key Vault counts creation in whole seconds, so a version of the same second counts as later if it was never adopted.
     """
-    if watch.key.version is not None or not isinstance(newest, KeyFacts) or newest.version in watch.adopted:
-        return None
-    created = watch.current_version.created
-    if created is not None and newest.created is not None and newest.created < created:
+    if watch.key.version is not None or not isinstance(newest, KeyFacts) or not _newer(watch, newest):
         return None
     return newest if newest.unfit_for_wrapping(now) is None else None
+
+
+def _newer(watch: Watch, newest: KeyFacts) -> bool:
+    """Tell whether a version was never adopted and is not older than the current one (a stale vault may show those)."""
+    created = watch.current_version.created
+    older = created is not None and newest.created is not None and newest.created < created
+    return not older and newest.version not in watch.adopted
 
 
 def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: float) -> Decision:
@@ -115,7 +117,7 @@ def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: f
         observation = judge(seen)
         observations[version.id] = observation
         verdicts[version.id] = weigh(version.verdict, observation, now=now, policy=policy, detected_by=look.detected_by)
-    adoption = _adoption(look, now=now) if observations[watch.current].outcome is Outcome.USABLE else None
+    adoption = _adoption(watch, look, now=now) if observations[watch.current].outcome is Outcome.USABLE else None
     warnings = _warnings(watch, look, now=now)
     changed = {item.id: verdicts[item.id] for item in watch.versions if verdicts[item.id] != item.verdict}
     return Decision(
@@ -130,77 +132,12 @@ def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: f
     )
 
 
-def weigh(
-    verdict: Verdict, observation: Observation, *, now: datetime, policy: Policy, detected_by: DetectedBy
-) -> Verdict:
-    """Give the verdict after one more observation of its version."""
-    if observation.outcome is Outcome.UNVERIFIED:
-        return _unverified(verdict, observation, now=now, policy=policy)
-    verified = replace(verdict, unverified=None)
-    if verdict.unverified is not None and verdict.unverified.told:
-        verified = replace(verified, number=verdict.number + 1)
-    if observation.outcome is Outcome.USABLE:
-        if verdict.outcome is Outcome.USABLE:
-            return replace(verified, suspicion=None)
-        return _changed(verified, observation, now=now, detected_by=detected_by)
-    return _denied(verified, observation, now=now, policy=policy, detected_by=detected_by)
-
-
-def _unverified(verdict: Verdict, observation: Observation, *, now: datetime, policy: Policy) -> Verdict:
-    """Leave the outcome and any suspicion as they are; say once, after a while, that it is unverified."""
-    reason = observation.reason
-    if reason is None:
-        raise AssertionError("an unverified observation has a reason")
-    before = verdict.unverified
-    if before is None:
-        return replace(verdict, unverified=Unverified(reason, now))
-    if not before.told and now - before.since >= policy.unverified_after:
-        return replace(verdict, unverified=Unverified(reason, before.since, told=True), number=verdict.number + 1)
-    return replace(verdict, unverified=replace(before, reason=reason))
-
-
-def _denied(
-    verdict: Verdict, observation: Observation, *, now: datetime, policy: Policy, detected_by: DetectedBy
-) -> Verdict:
-    """Suspect first; confirm by a second denial that comes late enough, with nothing usable between."""
-    reason = observation.reason
-    if reason is None:
-        raise AssertionError("a denial has a reason")
-    if verdict.outcome is Outcome.DENIED and verdict.reason is reason:
-        hinted = detected_by is not DetectedBy.POLL
-        return replace(verdict, suspicion=None, recheck_from=now if hinted else verdict.recheck_from)
-    suspicion = verdict.suspicion
-    if suspicion is None or (verdict.outcome is Outcome.DENIED and suspicion.reason is not reason):
-        return replace(verdict, suspicion=Suspicion(reason, observation.message, now))
-    if now - suspicion.since < confirm_after(reason, policy):
-        return replace(verdict, suspicion=replace(suspicion, reason=reason, message=observation.message))
-    return _changed(verdict, observation, now=now, detected_by=detected_by)
-
-
-def _changed(verdict: Verdict, observation: Observation, *, now: datetime, detected_by: DetectedBy) -> Verdict:
-    return Verdict(
-        outcome=observation.outcome,
-        reason=observation.reason,
-        message=observation.message,
-        since=now,
-        number=verdict.number + 1,
-        detected_by=detected_by,
-        observed_at=now,
-        recheck_from=now,
-        evidence=observation.evidence,
-    )
-
-
-def confirm_after(reason: Reason, policy: Policy) -> timedelta:
-    """How long a denial must stand before it counts: network rules often refuse our own new address for a while."""
-    return policy.confirm_network_after if reason is Reason.NETWORK_BLOCKED else policy.confirm_after
-
-
-def _adoption(look: Look, *, now: datetime) -> Adoption | None:
-    if not (isinstance(look.newest, KeyFacts) and isinstance(look.candidate, Probe)):
+def _adoption(watch: Watch, look: Look, *, now: datetime) -> Adoption | None:
+    newest = candidate(watch, look.newest, now=now)
+    if newest is None or not isinstance(look.candidate, Probe):
         return None
     verdict = Verdict.adopted(now, detected_by=look.detected_by)
-    return Adoption(look.newest.version, look.newest.created, look.candidate, verdict)
+    return Adoption(newest.version, newest.created, look.candidate, verdict)
 
 
 def _warnings(watch: Watch, look: Look, *, now: datetime) -> tuple[WatchWarning, ...]:
@@ -223,18 +160,24 @@ def _warnings(watch: Watch, look: Look, *, now: datetime) -> tuple[WatchWarning,
 
 def _newest_warnings(watch: Watch, look: Look, *, now: datetime) -> list[WatchWarning]:
     newest = look.newest
-    if newest is None or isinstance(newest, NoAnswer) or isinstance(look.candidate, NoAnswer):
-        kinds = {WarningKind.NEWEST_VERSION_UNUSABLE, WarningKind.NEW_VERSIONS_UNSEEN}
-        return [warning for warning in watch.warnings if warning.kind in kinds]
+    unusable = [warning for warning in watch.warnings if warning.kind is WarningKind.NEWEST_VERSION_UNUSABLE]
+    unseen = [warning for warning in watch.warnings if warning.kind is WarningKind.NEW_VERSIONS_UNSEEN]
+    if newest is None or isinstance(newest, NoAnswer):
+        return unusable + unseen
     if isinstance(newest, Refused):
-        unseen = WatchWarning(WarningKind.NEW_VERSIONS_UNSEEN, None, "GET is refused: new versions go unseen")
-        return [unseen] if all(isinstance(seen.probe, ProbeOpened) for seen in look.seen) else []
-    if newest.version in watch.adopted:
-        return []
+        lives = any(isinstance(seen.probe, ProbeOpened) for seen in look.seen)
+        message = "GET is refused: new versions go unseen"
+        return [*unusable, WatchWarning(WarningKind.NEW_VERSIONS_UNSEEN, None, message)] if lives else unusable
+    if not _newer(watch, newest):
+        return [] if newest.version == watch.current_version.version else unusable
     unfit = newest.unfit_for_wrapping(now)
     if isinstance(look.candidate, Refused):
         unfit = f"the vault refuses to wrap with the newest version: {look.candidate.kind}"
-    return [] if unfit is None else [WatchWarning(WarningKind.NEWEST_VERSION_UNUSABLE, newest.version, unfit)]
+    if unfit is not None:
+        return [WatchWarning(WarningKind.NEWEST_VERSION_UNUSABLE, newest.version, unfit)]
+    if isinstance(look.candidate, Probe):
+        return []
+    return [warning for warning in unusable if warning.version == newest.version]
 
 
 def _validity_warnings(facts: KeyFacts, *, now: datetime) -> list[WatchWarning]:
@@ -278,8 +221,3 @@ def _delay(verdict: Verdict, observation: Observation, now: datetime, policy: Po
         # Waiting as long as it has lasted doubles the distance between looks.
         return min(max(now - verdict.recheck_from, policy.recheck_first), policy.recheck_most)
     return policy.check_interval * (1 + policy.check_jitter * jitter)
-
-
-def fits(version: WrappingVersion) -> bool:
-    """Tell whether account keys may be moved off this version: it must still unwrap."""
-    return version.verdict.outcome is Outcome.USABLE and version.verdict.suspicion is None

@@ -140,7 +140,10 @@ def access_denied(seen: Seen) -> Observation | None:
 
 
 def not_found(seen: Seen) -> Observation | None:
-    """Version or key gone. When GET did not answer, the two cannot be told apart: wait for a check that can."""
+    """Version or key gone. When GET did not answer, the two cannot be told apart: wait for a check that can.
+
+    A vault that refuses GET may do so for ever, and unwrap alone decides: that is not waited for.
+    """
     if not _refused_as(seen, RefusalKind.NOT_FOUND):
         return None
     if seen.key is None or isinstance(seen.key, NoAnswer):
@@ -150,7 +153,10 @@ def not_found(seen: Seen) -> Observation | None:
     if isinstance(seen.key, KeyFacts):
         message = "the key exists, but not the version that wraps the account key"
         return _denied(seen, Reason.KEY_VERSION_NOT_FOUND, message)
-    return _denied(seen, Reason.KEY_NOT_FOUND, "the key is deleted or purged")
+    if seen.key.kind is RefusalKind.NOT_FOUND:
+        return _denied(seen, Reason.KEY_NOT_FOUND, "the key is deleted or purged")
+    message = "the key or its wrapping version is deleted or purged; GET is refused, so which of them cannot be told"
+    return _denied(seen, Reason.KEY_NOT_FOUND, message)
 
 
 RULES: tuple[Rule, ...] = (

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 import structlog
@@ -133,7 +133,9 @@ class Checker:
         return Checked(committed, decision)
 
     async def _look(self, calls: Round, watch: Watch, detected_by: DetectedBy) -> Look:
-        probes = [(version, await self._probe(calls, watch, version)) for version in watch.versions]
+        # The current version first: on a slow vault the deadline must not always cut off the one that matters most.
+        ordered = sorted(watch.versions, key=lambda version: version.id != watch.current)
+        probes = [(version, await self._probe(calls, watch, version)) for version in ordered]
         newest: FactsAnswer | None = None
         if not all(isinstance(answer, NoAnswer) for _, answer in probes):
             newest = await calls.get(_target(watch, watch.key))
@@ -190,8 +192,3 @@ class Checker:
 
 def _target(watch: Watch, key: KeyIdentifier) -> KeyTarget:
     return KeyTarget(watch.identity, watch.tenant, key)
-
-
-def due_in(due_at: datetime, now: datetime) -> float:
-    """Seconds until a stored due time; negative when it has passed."""
-    return (due_at - now).total_seconds()

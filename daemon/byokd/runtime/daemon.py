@@ -52,6 +52,7 @@ class Daemon:
         always: Sequence[NamedTask],
         after_start: Sequence[NamedTask],
         farewells: Sequence[Farewell],
+        stop: asyncio.Event,
         health: Health,
         clock: Clock,
         randomness: Randomness,
@@ -63,6 +64,7 @@ class Daemon:
             always: tasks that run from the first moment on (the pages that tell how the rest is doing).
             after_start: tasks that run once `prepare` has succeeded; store trouble restarts them with backoff.
             farewells: the steps of stopping.
+            stop: set when it is time to stop.
             health: where trouble is noted.
             clock: for waiting.
             randomness: for spreading the waits.
@@ -74,14 +76,10 @@ class Daemon:
         self._health = health
         self._clock = clock
         self._randomness = randomness
-        self._stop = asyncio.Event()
-
-    def stop(self) -> None:
-        """Begin to stop; may be called from a signal handler of the loop."""
-        self._stop.set()
+        self._stop = stop
 
     async def run(self) -> None:
-        """Run until `stop`.
+        """Run until told to stop.
 
         Raises:
             ExceptionGroup: a task failed or ended; the log names it.

@@ -40,21 +40,28 @@ class Health:
 
     def well(self, component: Component, message: str = "ok") -> None:
         """Note that a component works."""
-        before = self._conditions.get(component)
-        if before is None or not before.well:
-            self._conditions[component] = Condition(well=True, since=self.clock.now(), message=message)
-            if before is not None:
-                _log.info("component-recovered", component=component, message=message)
+        if self.show_well(component, message):
+            _log.info("component-recovered", component=component, message=message)
 
     def trouble(self, component: Component, message: str, *, hint: str | None = None) -> None:
         """Note that a component does not work; logged when it is news."""
-        before = self._conditions.get(component)
-        news = before is None or before.well
-        if news or (before is not None and before.message != message):
-            since = self.clock.now() if news or before is None else before.since
-            self._conditions[component] = Condition(well=False, since=since, message=message, hint=hint)
-        if news:
+        if self.show_trouble(component, message, hint=hint):
             _log.warning("component-in-trouble", component=component, message=message, hint=hint)
+
+    def show_well(self, component: Component, message: str = "ok") -> bool:
+        """Note that a component works, without a log line; tell whether it was in trouble before."""
+        before = self._conditions.get(component)
+        if before is not None and before.well:
+            return False
+        self._conditions[component] = Condition(well=True, since=self.clock.now(), message=message)
+        return before is not None
+
+    def show_trouble(self, component: Component, message: str, *, hint: str | None = None) -> bool:
+        """Note that a component does not work, without a log line; tell whether that is news."""
+        before = self._conditions.get(component)
+        begun = self.clock.now() if before is None or before.well else before.since
+        self._conditions[component] = Condition(well=False, since=begun, message=message, hint=hint)
+        return before is None or before.well
 
     def is_well(self, component: Component) -> bool:
         """Whether a component is known to work."""

@@ -1,24 +1,46 @@
 """Reads an accounts file (YAML or TOML). Either all of it is right, or every mistake is named with its line."""
 
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from byokd.domain.accounts import AccountSpec, CustomerKey
-from byokd.domain.identifiers import AccountId, IdentifierInvalidError, IdentityName, KeyIdentifier, parse_tenant
+from byokd.domain.identifiers import (
+    AccountId,
+    IdentifierInvalidError,
+    IdentityName,
+    KeyIdentifier,
+    TenantId,
+    parse_tenant,
+    shown,
+)
+from byokd.runtime.places import Document, Place, UnreadableError, read_toml, read_yaml
 
 MAX_CHARS = 16 * 1024 * 1024
 """Room for some 50,000 accounts; more belong into several files."""
 
 Format = Literal["yaml", "toml"]
-_Place = tuple[str | int, ...]
-_TOML_HEADER = re.compile(r"\s*(?P<open>\[{1,2})\s*(?P<name>[^\[\]]+?)\s*\]{1,2}\s*(?:#.*)?$")
-_TOML_KEY = re.compile(r"\s*(?P<name>[A-Za-z0-9_.\"'-]+)\s*=")
+
+_LOCATION = re.compile(r"[a-z0-9]{2,40}", re.ASCII)
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
+_TYPES = ("SystemKey", "CustomerKey")
+_KEY_FIELDS = ("keyIdentifier", "identity")
+_MOST_MESSAGE_CHARS = 500
+
+_MESSAGES: Mapping[str, str] = {
+    "extra_forbidden": "there is no such field",
+    "missing": "is missing",
+    "list_type": "is not a list",
+    "model_type": "is not a mapping of fields",
+    "model_attributes_type": "is not a mapping of fields",
+    "union_tag_invalid": f"type is neither {_TYPES[0]} nor {_TYPES[1]}",
+    "union_tag_not_found": f"type is missing: {_TYPES[0]} or {_TYPES[1]}",
+}
+"""pydantic's types of errors in our words; none of them repeats what the file says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +60,101 @@ class ManifestInvalidError(Exception):
         self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What fields are held against; `ids` are those read so far."""
+
+    allowed_suffixes: Sequence[str]
+    identities: frozenset[str]
+    ids: set[AccountId] = field(default_factory=set)
+
+
+def _known(info: ValidationInfo) -> _Known:
+    known = info.context
+    if not isinstance(known, _Known):
+        raise TypeError("accounts are read in the context of what is known")
+    return known
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong", "{said}", {"said": message})
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong("is not a text; put it into quotes if it looks like a number or a date")
+    return value
+
+
+def _account_id(value: object, info: ValidationInfo) -> AccountId:
+    try:
+        account = AccountId.parse(_text(value))
+    except IdentifierInvalidError as error:
+        raise _wrong(f"{error}; {error.hint}") from None
+    known = _known(info)
+    if account in known.ids:
+        raise _wrong("the account stands in this file twice")
+    known.ids.add(account)
+    return account
+
+
+def _tenant(value: object) -> TenantId:
+    try:
+        return parse_tenant(_text(value))
+    except IdentifierInvalidError as error:
+        raise _wrong(f"{error}; {error.hint}") from None
+
+
+def _location(value: object) -> str:
+    if _LOCATION.fullmatch(location := _text(value)) is None:
+        raise _wrong("is not a location: 2 to 40 lower-case letters and digits, such as westeurope")
+    return location
+
+
+def _key_identifier(value: object, info: ValidationInfo) -> KeyIdentifier:
+    known = _known(info)
+    try:
+        return KeyIdentifier.parse(_text(value), allowed_suffixes=known.allowed_suffixes)
+    except IdentifierInvalidError as error:
+        raise _wrong(f"{error}; {error.hint}") from None
+
+
+def _identity(value: object, info: ValidationInfo) -> IdentityName:
+    known = _known(info)
+    if _text(value) not in known.identities:
+        names = ", ".join(sorted(known.identities)) or "none"
+        raise _wrong(f"there is no identity {shown(_text(value))} in the settings; there are: {names}")
+    return IdentityName(_text(value))
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class _Encryption(_Strict):
-    type: Literal["SystemKey", "CustomerKey"]
-    keyIdentifier: str | None = None  # noqa: N815 - the ARM contract's name
-    identity: str | None = None
+class _SystemKey(_Strict):
+    type: Literal["SystemKey"]
+
+
+class _CustomerKey(_Strict):
+    type: Literal["CustomerKey"]
+    keyIdentifier: Annotated[KeyIdentifier, PlainValidator(_key_identifier)]  # noqa: N815 - the ARM contract's name
+    identity: Annotated[IdentityName, PlainValidator(_identity)]
 
 
 class _Account(_Strict):
-    id: str
-    tenant: str
-    location: Annotated[str, Field(pattern=r"^[a-z0-9]{2,40}$")]
-    encryption: _Encryption = _Encryption(type="SystemKey")
+    id: Annotated[AccountId, PlainValidator(_account_id)]
+    tenant: Annotated[TenantId, PlainValidator(_tenant)]
+    location: Annotated[str, PlainValidator(_location)]
+    encryption: Annotated[_SystemKey | _CustomerKey, Field(discriminator="type")]
+
+    def spec(self) -> AccountSpec:
+        key = self.encryption
+        customer_key = CustomerKey(key.identity, key.keyIdentifier) if isinstance(key, _CustomerKey) else None
+        return AccountSpec(self.id, self.tenant, self.location, customer_key)
 
 
 class _Manifest(_Strict):
-    accounts: list[_Account]
+    accounts: list[Any]
 
 
 def read_manifest(
@@ -75,156 +173,60 @@ def read_manifest(
     """
     if len(text) > MAX_CHARS:
         raise ManifestInvalidError([ManifestMistake(1, "file", f"more than {MAX_CHARS} characters: split it")])
-    values, lines, mistakes = _read_yaml(text) if file_format == "yaml" else _read_toml(text)
-    manifest: _Manifest | None = None
+    document = _read(text.removeprefix("\ufeff"), file_format)
+    mistakes = [ManifestMistake(line, _named(place), "stands here twice") for place, line in document.repeated]
+    specs: list[AccountSpec] = []
     try:
-        manifest = _Manifest.model_validate(values)
+        entries = _Manifest.model_validate(document.values).accounts
     except ValidationError as error:
-        mistakes += [_mistake(detail["loc"], detail, lines) for detail in error.errors(include_url=False)]
-    specs: dict[AccountId, AccountSpec] = {}
-    for index, account in enumerate(() if manifest is None else manifest.accounts):
-        place = ("accounts", index)
-        for problem in _Reader(allowed_suffixes, identities).problems(account, specs):
-            mistakes.append(
-                ManifestMistake(
-                    _line((*place, *problem.place), lines), _named((*place, *problem.place)), problem.message
-                )
-            )
+        mistakes += _mistakes(error, (), document)
+        raise ManifestInvalidError(mistakes) from None
+    known = _Known(allowed_suffixes, identities)
+    for index, entry in enumerate(entries):
+        try:
+            specs.append(_Account.model_validate(entry, context=known).spec())
+        except ValidationError as error:
+            mistakes += _mistakes(error, ("accounts", index), document)
     if mistakes:
         raise ManifestInvalidError(mistakes)
-    return tuple(specs.values())
+    return tuple(specs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    place: _Place
-    message: str
+def _read(text: str, file_format: Format) -> Document:
+    try:
+        return read_yaml(text) if file_format == "yaml" else read_toml(text)
+    except UnreadableError as error:
+        raise ManifestInvalidError([ManifestMistake(error.line, "file", _printable(str(error)))]) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    allowed_suffixes: Sequence[str]
-    identities: frozenset[str]
-
-    def problems(self, account: _Account, specs: dict[AccountId, AccountSpec]) -> Iterator[_Problem]:
-        """Turn one entry into a spec among `specs`, or say what is wrong with it."""
-        found: list[_Problem] = []
-        account_id = tenant = None
-        try:
-            account_id = AccountId.parse(account.id)
-        except IdentifierInvalidError as error:
-            found.append(_Problem(("id",), f"{error}; {error.hint}"))
-        try:
-            tenant = parse_tenant(account.tenant)
-        except IdentifierInvalidError as error:
-            found.append(_Problem(("tenant",), f"{error}; {error.hint}"))
-        if account_id in specs:
-            found.append(_Problem(("id",), "the account stands in this file twice"))
-        customer_key = self._customer_key(account.encryption, found)
-        if not found and account_id is not None and tenant is not None:
-            specs[account_id] = AccountSpec(account_id, tenant, account.location, customer_key)
-        yield from found
-
-    def _customer_key(self, encryption: _Encryption, found: list[_Problem]) -> CustomerKey | None:
-        given = {"keyIdentifier": encryption.keyIdentifier, "identity": encryption.identity}
-        if encryption.type == "SystemKey":
-            found += [
-                _Problem(("encryption", name), "does not belong to type SystemKey; write type: CustomerKey or drop it")
-                for name, value in given.items()
-                if value is not None
-            ]
-            return None
-        missing = [name for name, value in given.items() if value is None]
-        found += [_Problem(("encryption",), f"type CustomerKey needs {name}") for name in missing]
-        if encryption.identity is not None and encryption.identity not in self.identities:
-            known = ", ".join(sorted(self.identities)) or "none"
-            message = f"there is no identity {encryption.identity!r} in the settings; there are: {known}"
-            found.append(_Problem(("encryption", "identity"), message))
-        if encryption.keyIdentifier is None or encryption.identity is None:
-            return None
-        try:
-            key = KeyIdentifier.parse(encryption.keyIdentifier, allowed_suffixes=self.allowed_suffixes)
-        except IdentifierInvalidError as error:
-            found.append(_Problem(("encryption", "keyIdentifier"), f"{error}; {error.hint}"))
-            return None
-        return CustomerKey(IdentityName(encryption.identity), key)
+def _mistakes(error: ValidationError, around: Place, document: Document) -> list[ManifestMistake]:
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    return [_mistake(detail, around, document) for detail in details]
 
 
-def _mistake(place: _Place, detail: Any, lines: Mapping[_Place, int]) -> ManifestMistake:  # noqa: ANN401 - pydantic's
-    message = str(detail["msg"])
-    if detail["type"] == "extra_forbidden":
-        message = "there is no such field"
-    if detail["type"] == "missing":
-        message = "is missing"
-    return ManifestMistake(_line(place, lines), _named(place), message)
+def _mistake(detail: ErrorDetails, around: Place, document: Document) -> ManifestMistake:
+    inside = detail["loc"]
+    message = _MESSAGES.get(detail["type"], detail["msg"])
+    if inside[:1] == ("encryption",) and inside[1:2] in {(kind,) for kind in _TYPES}:
+        kind, inside = inside[1], (inside[0], *inside[2:])
+        if detail["type"] == "extra_forbidden" and inside[-1] in _KEY_FIELDS:
+            message = f"does not belong to type {kind}; write type: CustomerKey or drop it"
+        if detail["type"] == "missing":
+            message = f"is missing: type {kind} needs it"
+    place = (*around, *inside)
+    return ManifestMistake(document.line(place), _named(place), _printable(message))
 
 
-def _line(place: _Place, lines: Mapping[_Place, int]) -> int:
-    """Give the line of a place, or of the nearest thing around it."""
-    while place and place not in lines:
-        place = place[:-1]
-    return lines.get(place, 1)
-
-
-def _named(place: _Place) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+def _named(place: Place) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in place)
     return text.removeprefix(".") or "file"
 
 
-def _read_yaml(text: str) -> tuple[object, dict[_Place, int], list[ManifestMistake]]:
-    lines: dict[_Place, int] = {}
-    mistakes: list[ManifestMistake] = []
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            _walk(node, (), lines, mistakes)
-        return yaml.safe_load(text), lines, mistakes
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        message = f"is not YAML: {getattr(error, 'problem', None) or 'unreadable'}"
-        mistake = ManifestMistake(1 if mark is None else mark.line + 1, "file", message)
-        raise ManifestInvalidError([mistake]) from None
+def _name(part: str) -> str:
+    return part if _PLAIN_NAME.fullmatch(part) else shown(part)
 
 
-def _walk(node: yaml.Node, place: _Place, lines: dict[_Place, int], mistakes: list[ManifestMistake]) -> None:
-    lines[place] = node.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _walk(item, (*place, index), lines, mistakes)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            spot = (*place, str(key.value))
-            line = key.start_mark.line + 1
-            if spot in lines:
-                mistakes.append(ManifestMistake(line, _named(spot), "stands here twice"))
-            _walk(value, spot, lines, mistakes)
-            lines[spot] = line
-
-
-def _read_toml(text: str) -> tuple[object, dict[_Place, int], list[ManifestMistake]]:
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
-        mistake = ManifestMistake(int(found[1]) if found else 1, "file", f"is not TOML: {error}")
-        raise ManifestInvalidError([mistake]) from None
-    return values, _toml_lines(text), []
-
-
-def _toml_lines(text: str) -> dict[_Place, int]:
-    """Find the lines of tables and keys. The standard reader does not tell them, so headers and keys are looked for."""
-    lines: dict[_Place, int] = {(): 1}
-    table: _Place = ()
-    counts: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if (header := _TOML_HEADER.fullmatch(line)) is not None:
-            first, *rest = [part.strip().strip("\"'") for part in header["name"].split(".")]
-            if header["open"] == "[[" and not rest:
-                counts[first] = counts.get(first, -1) + 1
-            table = (first, counts[first], *rest) if first in counts else (first, *rest)
-            lines.setdefault(table, number)
-        elif (key := _TOML_KEY.match(line)) is not None:
-            parts = [part.strip("\"'") for part in key["name"].split(".")]
-            for depth in range(1, len(parts) + 1):
-                lines.setdefault((*table, *parts[:depth]), number)
-    return lines
+def _printable(message: str) -> str:
+    """Bound what a library says of the text, and leave nothing in it that could steer a terminal or a log."""
+    clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in message)
+    return clean if len(clean) <= _MOST_MESSAGE_CHARS else clean[:_MOST_MESSAGE_CHARS] + "..."

@@ -1,10 +1,11 @@
-"""Looks at the store every few seconds: is it usable, and what are its numbers."""
+"""Looks at store and bus every few seconds: are they usable, and what are the numbers."""
 
 from datetime import timedelta
 
 from byokd.ports import Census, Clock, Store, StoreUnavailableError
 from byokd.runtime.health import Component, Health
 from byokd.runtime.metrics import Metrics
+from byokd.runtime.publisher import Publisher
 
 INTERVAL = timedelta(seconds=2)
 """Readiness is at most this old; the counting costs the store little."""
@@ -13,12 +14,13 @@ INTERVAL = timedelta(seconds=2)
 class Observer:
     """Keeps the last numbers for health and metrics, so that a scrape costs no transaction."""
 
-    def __init__(self, store: Store, *, clock: Clock, health: Health, metrics: Metrics) -> None:
+    def __init__(self, store: Store, *, clock: Clock, health: Health, metrics: Metrics, publisher: Publisher) -> None:
         """Take the collaborators."""
         self._store = store
         self._clock = clock
         self._health = health
         self._metrics = metrics
+        self._publisher = publisher
         self.census: Census | None = None
 
     async def run(self) -> None:
@@ -37,3 +39,19 @@ class Observer:
         else:
             self._metrics.show(self.census)
             self._health.well(Component.STORE)
+        self._observe_bus()
+
+    def _observe_bus(self) -> None:
+        """Show how the bus is; the publisher itself says so in the log."""
+        status = self._publisher.status
+        if not status.link.connected:
+            problem = status.link.problem or "not connected yet"
+            self._health.show_trouble(Component.BUS, problem, hint="events are kept and sent when the broker is back")
+        elif status.refused:
+            topic, reason = next(iter(status.refused.items()))
+            message = f"the broker refuses {len(status.refused)} topics, such as {topic}: {reason}"
+            self._health.show_trouble(
+                Component.BUS, message, hint="let byokd write there in the broker's access control list"
+            )
+        else:
+            self._health.show_well(Component.BUS)

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -13,7 +13,7 @@ from byokd.domain.identifiers import VaultHost, WatchId
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import DetectedBy, Outcome
 from byokd.ports import Clock, StaleError, Store, StoreUnavailableError
-from byokd.runtime.checker import Checked, Checker, due_in
+from byokd.runtime.checker import Checked, Checker
 from byokd.runtime.health import Component, Health
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.pace import OUR_TROUBLE, Pace, PaceBounds
@@ -75,6 +75,7 @@ class Scheduler:
         self._flushed = 0.0
         self._bell = Bell()
         self._stopping = False
+        self._stopped = asyncio.Event()
 
     async def run(self) -> None:
         """Check for ever; after `stop`, end once the running checks have ended.
@@ -90,6 +91,11 @@ class Scheduler:
                 await self._flush()
                 await self._bell.wait(self._seconds_to_next())
         await self._write_due()
+        self._stopped.set()
+
+    async def stopped(self) -> None:
+        """Wait until the checks that ran when `stop` was called have ended and their due times are written."""
+        await self._stopped.wait()
 
     def stop(self) -> None:
         """Start no further check."""
@@ -274,6 +280,11 @@ class Scheduler:
                     if watch in self._entries
                 }
             )
+
+
+def due_in(due_at: datetime, now: datetime) -> float:
+    """Seconds until a stored due time; negative when it has passed."""
+    return (due_at - now).total_seconds()
 
 
 def _suspected(watch: Watch) -> bool:

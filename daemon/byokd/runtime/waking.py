@@ -1,6 +1,7 @@
 """Waiting for whichever comes first: being told, or a time."""
 
 import asyncio
+from contextlib import suppress
 
 
 class Bell:
@@ -14,11 +15,8 @@ class Bell:
         self._rung.set()
 
     async def wait(self, seconds: float | None) -> None:
-        """Return when rung or after that time (None: only when rung)."""
-        try:
+        """Return when rung or after that time (None: only when rung). A cancelled wait leaves a ring for the next."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._rung.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._rung.clear()
+        self._rung.clear()

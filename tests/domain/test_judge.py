@@ -1,0 +1,108 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from byokd.domain.answers import Evidence, ProbeMismatched, ProbeOpened, Refused
+from byokd.domain.judge import RULES, Seen, judge
+from byokd.domain.vocabulary import Outcome, Reason, RefusalKind
+from domain import scenes
+from domain.scenes import NOW, OPENED, SECOND, TROUBLE, V2, facts, refused, seen, silent
+
+MISMATCHED = ProbeMismatched(Evidence("unwrapKey", status=200))
+DISABLED = facts(enabled=False)
+EXPIRED = facts(expires=NOW)
+EARLY = facts(not_before=NOW + SECOND)
+
+TABLE = [
+    (OPENED, None, None, Outcome.USABLE, None),
+    (OPENED, refused(RefusalKind.ACCESS_DENIED), None, Outcome.USABLE, None),
+    (OPENED, DISABLED, DISABLED, Outcome.USABLE, None),
+    (OPENED, EXPIRED, EXPIRED, Outcome.USABLE, None),
+    (OPENED, EARLY, EARLY, Outcome.USABLE, None),
+    (refused(RefusalKind.KEY_DISABLED), silent(), None, Outcome.DENIED, Reason.KEY_DISABLED),
+    (refused(RefusalKind.ACCESS_DENIED), DISABLED, DISABLED, Outcome.DENIED, Reason.KEY_DISABLED),
+    (refused(RefusalKind.ACCESS_DENIED), EXPIRED, EXPIRED, Outcome.DENIED, Reason.KEY_EXPIRED),
+    (refused(RefusalKind.ACCESS_DENIED), EARLY, EARLY, Outcome.DENIED, Reason.KEY_NOT_YET_VALID),
+    (refused(RefusalKind.OPERATION_FORBIDDEN), facts(), None, Outcome.DENIED, Reason.KEY_OPERATION_NOT_PERMITTED),
+    (refused(RefusalKind.ACCESS_DENIED), facts(), facts(), Outcome.DENIED, Reason.ACCESS_DENIED),
+    (refused(RefusalKind.ACCESS_DENIED), silent(), None, Outcome.DENIED, Reason.ACCESS_DENIED),
+    (
+        refused(RefusalKind.ACCESS_DENIED),
+        refused(RefusalKind.ACCESS_DENIED),
+        None,
+        Outcome.DENIED,
+        Reason.ACCESS_DENIED,
+    ),
+    (refused(RefusalKind.NETWORK_BLOCKED), DISABLED, DISABLED, Outcome.DENIED, Reason.NETWORK_BLOCKED),
+    (refused(RefusalKind.NOT_FOUND), refused(RefusalKind.NOT_FOUND), None, Outcome.DENIED, Reason.KEY_NOT_FOUND),
+    (refused(RefusalKind.NOT_FOUND), facts(V2), None, Outcome.DENIED, Reason.KEY_VERSION_NOT_FOUND),
+    (MISMATCHED, facts(), facts(), Outcome.DENIED, Reason.PROBE_MISMATCH),
+    (refused(RefusalKind.BAD_REQUEST), facts(), facts(), Outcome.DENIED, Reason.PROBE_MISMATCH),
+    (refused(RefusalKind.WRONG_TENANT), None, None, Outcome.DENIED, Reason.WRONG_TENANT),
+    *((silent(reason), None, None, Outcome.UNVERIFIED, reason) for reason in TROUBLE),
+    (silent(), DISABLED, DISABLED, Outcome.UNVERIFIED, Reason.TIMED_OUT),
+    (silent(), refused(RefusalKind.NOT_FOUND), None, Outcome.UNVERIFIED, Reason.TIMED_OUT),
+    (refused(RefusalKind.NOT_FOUND), silent(Reason.THROTTLED), None, Outcome.UNVERIFIED, Reason.THROTTLED),
+    (refused(RefusalKind.NOT_FOUND), None, None, Outcome.UNVERIFIED, Reason.UNREADABLE_ANSWER),
+]
+
+
+@pytest.mark.parametrize(("probe", "key", "of", "outcome", "reason"), TABLE)
+def test_the_verdict_table(probe: object, key: object, of: object, outcome: Outcome, reason: Reason | None) -> None:
+    observation = judge(seen(probe, key=key, of=of))
+    assert (observation.outcome, observation.reason) == (outcome, reason)
+
+
+def test_the_table_reaches_every_reason_and_every_rule() -> None:
+    assert {row[4] for row in TABLE} == {None, *Reason}
+    sights = [seen(probe, key=key, of=of) for probe, key, of, _, _ in TABLE]
+    deciding = {next(rule for rule in RULES if rule(sight) is not None) for sight in sights}
+    assert deciding == set(RULES)
+
+
+@given(scenes.sights)
+def test_every_answer_is_covered_and_a_reason_never_travels_without_its_message(sight: Seen) -> None:
+    observation = judge(sight)
+    assert (observation.reason is None) == (observation.outcome is Outcome.USABLE)
+    assert observation.message
+    assert observation.message.isprintable()
+
+
+@given(scenes.sights)
+def test_nothing_is_denied_without_a_genuine_refusal_or_a_mismatch_of_unwrap(sight: Seen) -> None:
+    if judge(sight).outcome is Outcome.DENIED:
+        assert isinstance(sight.probe, Refused | ProbeMismatched)
+        assert judge(sight).evidence[0] == sight.probe.evidence
+
+
+@given(scenes.sights)
+def test_usable_is_what_unwrap_proved_and_nothing_else(sight: Seen) -> None:
+    assert (judge(sight).outcome is Outcome.USABLE) == isinstance(sight.probe, ProbeOpened)
+
+
+@given(scenes.silences, scenes.facts_answers, scenes.facts_answers)
+def test_without_an_answer_to_unwrap_nothing_that_get_says_denies(probe: object, key: object, of: object) -> None:
+    assert judge(seen(probe, key=key, of=of)).outcome is Outcome.UNVERIFIED
+
+
+@given(st.sampled_from([kind for kind in RefusalKind if kind is not RefusalKind.NOT_FOUND]), scenes.facts_answers)
+def test_get_only_explains_a_refusal_and_never_takes_it_back(kind: RefusalKind, key: object) -> None:
+    assert judge(seen(refused(kind), key=key, of=key)).outcome is Outcome.DENIED
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RefusalKind if kind is not RefusalKind.NOT_FOUND])
+def test_a_missing_key_is_denied_though_get_is_refused_but_not_called_purged(kind: RefusalKind) -> None:
+    observation = judge(seen(refused(RefusalKind.NOT_FOUND), key=refused(kind)))
+    assert observation.reason is Reason.KEY_NOT_FOUND
+    assert "cannot be told" in observation.message
+
+
+def test_validity_ends_with_the_instant_of_expiry_and_begins_with_that_of_not_before() -> None:
+    no = refused(RefusalKind.ACCESS_DENIED)
+    assert judge(seen(no, of=facts(expires=NOW + SECOND))).reason is Reason.ACCESS_DENIED
+    assert judge(seen(no, of=facts(not_before=NOW))).reason is Reason.ACCESS_DENIED
+
+
+def test_the_same_evidence_is_not_told_twice() -> None:
+    no = refused(RefusalKind.ACCESS_DENIED)
+    assert len(judge(seen(refused(RefusalKind.KEY_DISABLED), key=no, of=no)).evidence) == 2
