@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byokd.domain.answers import Evidence, ProbeMismatched, ProbeOpened, Refused
+from byokd.domain.answers import Evidence, KeyFacts, ProbeMismatched, ProbeOpened, Refused
 from byokd.domain.judge import RULES, Seen, judge
 from byokd.domain.vocabulary import Outcome, Reason, RefusalKind
 from domain import scenes
@@ -85,7 +85,16 @@ def test_without_an_answer_to_unwrap_nothing_that_get_says_denies(probe: object,
     assert judge(seen(probe, key=key, of=of)).outcome is Outcome.UNVERIFIED
 
 
-@given(st.sampled_from([kind for kind in RefusalKind if kind is not RefusalKind.NOT_FOUND]), scenes.facts_answers)
+ABOUT_THE_KEY = [kind for kind in RefusalKind if kind not in {RefusalKind.NOT_FOUND, RefusalKind.BAD_REQUEST}]
+
+
+@given(scenes.facts_answers)
+def test_a_request_called_invalid_denies_only_while_get_finds_the_key(key: object) -> None:
+    observation = judge(seen(refused(RefusalKind.BAD_REQUEST), key=key, of=key))
+    assert (observation.outcome is Outcome.DENIED) == isinstance(key, KeyFacts)
+
+
+@given(st.sampled_from(ABOUT_THE_KEY), scenes.facts_answers)
 def test_get_only_explains_a_refusal_and_never_takes_it_back(kind: RefusalKind, key: object) -> None:
     assert judge(seen(refused(kind), key=key, of=key)).outcome is Outcome.DENIED
 

@@ -85,10 +85,18 @@ def no_answer(seen: Seen) -> Observation | None:
 
 
 def probe_mismatched(seen: Seen) -> Observation | None:
-    """The vault answered with another value, or calls the wrapped probe invalid."""
-    if isinstance(seen.probe, ProbeMismatched) or _refused_as(seen, RefusalKind.BAD_REQUEST):
+    """The vault answered with another value, or calls the wrapped probe invalid while GET still finds the key.
+
+    A 400 alone may be about the request: a vault that no longer speaks our version of the interface says it to all.
+    """
+    if isinstance(seen.probe, ProbeMismatched):
         return _denied(seen, Reason.PROBE_MISMATCH, "the version no longer unwraps what it wrapped")
-    return None
+    if not _refused_as(seen, RefusalKind.BAD_REQUEST):
+        return None
+    if isinstance(seen.key, KeyFacts):
+        return _denied(seen, Reason.PROBE_MISMATCH, "the version calls what it wrapped invalid")
+    message = "the vault calls the request invalid, and GET could not tell whether it is the key"
+    return Observation(Outcome.UNVERIFIED, Reason.UNREADABLE_ANSWER, message, _evidence(seen))
 
 
 def wrong_tenant(seen: Seen) -> Observation | None:

@@ -1,0 +1,1 @@
+"""Tokens for the identities that the operator configured."""

@@ -1,0 +1,98 @@
+"""The way out to Azure: few connections, one TLS context, nothing unbounded.
+
+Proxies of the environment are not used and cookies are not kept. That redirects are not followed is said with each
+request.
+"""
+
+import asyncio.sslproto
+import ssl
+from types import TracebackType
+from typing import Self
+
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
+from azure.core.rest import AsyncHttpResponse, HttpRequest
+
+from byokd.adapters.keyvault.connections import BoundedConnector, BoundedResponse, MappedResolver
+from byokd.settings import NetworkSettings, VaultSettings
+
+AzureTransport = AsyncHttpTransport[HttpRequest, AsyncHttpResponse]
+"""What clients of the Azure SDK send through."""
+
+TLS_BUFFER_BYTES = 32 * 1024
+"""Two TLS records (16 KiB each), instead of the 256 KiB that asyncio keeps for every open connection."""
+
+_BACKSTOP_SECONDS = 60
+"""Ends a request that nobody set a deadline for; the deadlines of checks and rewraps are far shorter."""
+
+_TOKEN_CONNECTIONS = 8
+"""To token endpoints, apart from the vaults' so that slow vaults cannot keep tokens waiting."""
+
+
+def shrink_tls_buffers() -> None:
+    """Make TLS connections opened from now on, by the whole process, keep TLS_BUFFER_BYTES each for reading.
+
+    asyncio has no setting for it, only this class attribute. 200 idle connections otherwise keep 50 MB.
+    """
+    asyncio.sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
+
+
+class Outbound:
+    """Three pools of connections that share one TLS context. Made inside the running loop; closed by `close`.
+
+    Attributes:
+        kept: for vaults; at most `vaults.connections` connections, open for `vaults.keepalive` after their last use.
+        fresh: for vaults; every request opens a connection of its own, to an address that is looked up anew.
+        tokens: for token endpoints; hand it to the identity adapter.
+    """
+
+    kept: ClientSession
+    fresh: ClientSession
+    tokens: AzureTransport
+
+    def __init__(self, vaults: VaultSettings, network: NetworkSettings) -> None:
+        context = ssl.create_default_context(cafile=None if network.ca_file is None else str(network.ca_file))
+        context.set_alpn_protocols(["http/1.1"])
+        resolver = MappedResolver(network.connect_to)
+        keepalive = vaults.keepalive.total_seconds()
+        self.kept = _session(
+            BoundedConnector(resolver=resolver, ssl=context, limit=vaults.connections, keepalive_timeout=keepalive)
+        )
+        self.fresh = _session(
+            BoundedConnector(
+                resolver=resolver, ssl=context, limit=vaults.connections, force_close=True, use_dns_cache=False
+            )
+        )
+        self._for_tokens = _session(BoundedConnector(resolver=resolver, ssl=context, limit=_TOKEN_CONNECTIONS))
+        self.tokens = azure_transport(self._for_tokens)
+
+    async def close(self) -> None:
+        """Close every connection. Requests under way fail."""
+        for session in (self.kept, self.fresh, self._for_tokens):
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def azure_transport(session: ClientSession) -> AzureTransport:
+    """Give a session the shape that the Azure SDK wants. Closing the transport leaves the session open."""
+    transport: AzureTransport = AioHttpTransport(
+        session=session, session_owner=False, connection_timeout=_BACKSTOP_SECONDS, read_timeout=_BACKSTOP_SECONDS
+    )
+    return transport
+
+
+def _session(connector: TCPConnector) -> ClientSession:
+    return ClientSession(
+        connector=connector,
+        cookie_jar=DummyCookieJar(),
+        response_class=BoundedResponse,
+        timeout=ClientTimeout(total=_BACKSTOP_SECONDS),
+        trust_env=False,
+    )

@@ -1,0 +1,1 @@
+"""The service's own keys and what is sealed with them."""

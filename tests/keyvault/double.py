@@ -1,0 +1,87 @@
+"""What stands in for vaults and for credentials where the emulator is too well-behaved."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from byokd.emulator.tls import make_context
+
+
+class Double:
+    """A TLS server in place of all vaults: it answers as told and remembers every request, head and body."""
+
+    def __init__(self, ca_file: Path, port: int) -> None:
+        self.ca_file = ca_file
+        self.port = port
+        self.requests: list[str] = []
+        self.answers: list[bytes | Iterable[bytes] | Callable[[str], bytes]] = []
+        self.open = 0
+        self.idle = asyncio.Event()
+        self.most_open = 0
+        self.opened = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, directory: Path) -> AsyncIterator["Double"]:
+        context = make_context(directory / "ca.pem")
+        double = cls(directory / "ca.pem", 0)
+        server = await asyncio.start_server(double.serve, "127.0.0.1", 0, ssl=context)
+        double.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield double
+            server.close()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        self.idle.clear()
+        self.opened += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                self.requests.append(head + body.decode())
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                answer = answer(self.requests[-1]) if callable(answer) else answer
+                for piece in [answer] if isinstance(answer, bytes) else answer:
+                    writer.write(piece)
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, OSError):
+            pass
+        finally:
+            self.open -= 1
+            if not self.open:
+                self.idle.set()
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+def answer(status: int, document: object = None, **headers: str) -> bytes:
+    """An HTTP answer with Key Vault's headers; `x_ms_request_id=""` leaves one out."""
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    told = {"x-ms-request-id": "8d2f1c0e", "content-type": "application/json", "content-length": str(len(body))}
+    told |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in told.items() if value)]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def challenge(tenant: str, resource: str = "https://vault.azure.net", **headers: str) -> bytes:
+    """Key Vault's 401 to a request without a token."""
+    told = f'Bearer authorization="https://login.microsoftonline.com/{tenant}", resource="{resource}"'
+    document = {"error": {"code": "Unauthorized", "message": "AKV10000: Request is missing a Bearer or PoP token."}}
+    return answer(401, document, www_authenticate=told, **headers)
+
+
+class Tokens:
+    """Gives the token that tests look for in what the server saw."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, object]] = []
+
+    async def token(self, identity: str, **what: object) -> str:
+        self.asked.append({"identity": identity, **what})
+        return f"secret-token-{len(self.asked)}"

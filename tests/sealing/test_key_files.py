@@ -1,0 +1,125 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from byokd.adapters.sealing.key_files import FileServiceKeys
+from byokd.ports import ServiceKey, ServiceKeyMissingError, ServiceKeysUnusableError
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    put(keys, "system.1.key")
+    put(keys, "storage.1.key")
+    return keys
+
+
+def put(directory: Path, name: str, content: bytes | None = None, mode: int = 0o600) -> Path:
+    path = directory / name
+    path.write_bytes(os.urandom(32) if content is None else content)
+    path.chmod(mode)
+    return path
+
+
+def refused(directory: Path) -> tuple[str, str]:
+    with pytest.raises(ServiceKeysUnusableError) as raised:
+        FileServiceKeys(directory)
+    assert raised.value.hint
+    return str(raised.value), raised.value.hint
+
+
+def test_keys_are_found_by_kind_and_id(directory: Path) -> None:
+    content = put(directory, "system.2026-01.key").read_bytes()
+    (directory / "README").write_text("not a key")
+    keys = FileServiceKeys(directory)
+    assert keys.key(ServiceKey.SYSTEM, "2026-01") == content
+    assert keys.ids(ServiceKey.STORAGE) == ("1",)
+    with pytest.raises(ServiceKeyMissingError, match="2026-01"):
+        keys.key(ServiceKey.STORAGE, "2026-01")
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["1", "9", "10"],
+        ["2025-9", "2025-12", "2026-1"],
+        ["01", "1"],
+        ["1", "1-b", "2"],
+        ["9", "a"],
+        ["k1", "k2", "k10"],
+    ],
+)
+def test_the_newest_is_the_greatest_in_natural_order(directory: Path, ids: list[str]) -> None:
+    (directory / "system.1.key").unlink()
+    for key_id in reversed(ids):
+        put(directory, f"system.{key_id}.key")
+    keys = FileServiceKeys(directory)
+    assert list(keys.ids(ServiceKey.SYSTEM)) == ids
+    assert keys.newest(ServiceKey.SYSTEM) == ids[-1]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610, 0o601])
+def test_a_file_that_others_can_touch_is_refused(directory: Path, mode: int) -> None:
+    put(directory, "storage.2.key", mode=mode)
+    message, hint = refused(directory)
+    assert "storage.2.key" in message
+    assert "chmod 0600" in hint
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_files_of_the_owner_alone_are_taken(directory: Path, mode: int) -> None:
+    put(directory, "storage.2.key", mode=mode)
+    assert FileServiceKeys(directory).newest(ServiceKey.STORAGE) == "2"
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 31, b"x" * 33, b"x" * 10_000])
+def test_another_length_is_refused(directory: Path, content: bytes) -> None:
+    put(directory, "system.2.key", content)
+    assert "does not hold 32 bytes" in refused(directory)[0]
+
+
+@pytest.mark.parametrize("name", ["system.key", "system..key", "system.A.key", "storage.1.key.bak", "system.1 .key"])
+def test_a_name_that_is_nearly_one_is_refused(directory: Path, name: str) -> None:
+    put(directory, name)
+    assert name in refused(directory)[0]
+
+
+def test_a_directory_is_no_key(directory: Path) -> None:
+    (directory / "system.2.key").mkdir(mode=0o700)
+    refused(directory)
+
+
+@pytest.mark.parametrize("kind", ["system", "storage"])
+def test_a_missing_kind_is_refused_with_what_to_do(directory: Path, kind: str) -> None:
+    (directory / f"{kind}.1.key").unlink()
+    message, hint = refused(directory)
+    assert f"there is no {kind} key" in message
+    assert f"install -d -m 0700 {directory}" in hint
+
+
+def test_a_missing_directory_is_refused_with_what_to_do_and_that_works(tmp_path: Path) -> None:
+    missing = tmp_path / "none"
+    message, hint = refused(missing)
+    assert "No such file or directory" in message
+    assert os.system(hint.partition("; and")[0]) == 0  # noqa: S605 - the very command that is shown
+    assert FileServiceKeys(missing).newest(ServiceKey.SYSTEM) == "1"
+
+
+def test_a_directory_that_others_can_change_is_refused(directory: Path) -> None:
+    directory.chmod(0o770)
+    assert "can change" in refused(directory)[0]
+
+
+def test_the_same_key_for_both_layers_is_refused(directory: Path) -> None:
+    put(directory, "storage.2.key", (directory / "system.1.key").read_bytes())
+    assert "as system key and as storage key" in refused(directory)[0]
+
+
+def test_nothing_is_shown(directory: Path) -> None:
+    content = (directory / "system.1.key").read_bytes()
+    keys = FileServiceKeys(directory)
+    assert repr(content)[2:-1] not in repr(keys)
+    put(directory, "system.1.key", content + b"\n")
+    assert repr(content)[2:-1] not in refused(directory)[0]
