@@ -242,6 +242,14 @@ class Census:
     rewraps_waiting: int
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settlement did: how many wraps were erased, and which watches lost a version."""
+
+    erased: int
+    watches: frozenset[WatchId]
+
+
 class Store(Protocol):
     """What byokd knows. Each method is one transaction; state and its events are committed together.
 
@@ -300,8 +308,8 @@ class Store(Protocol):
         """Count the attempt and write `rewrap-failed`. The first attempt's and every doubling's is published."""
         ...
 
-    async def settle(self, *, before: datetime, now: datetime) -> int:
-        """Erase wraps superseded before that time and retire versions that nothing refers to; give the erased count."""
+    async def settle(self, *, before: datetime, now: datetime) -> Settled:
+        """Erase wraps superseded before that time; retire versions that nothing refers to, with `version-retired`."""
         ...
 
     async def account(self, account: AccountId) -> Account | None:

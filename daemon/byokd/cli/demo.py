@@ -34,11 +34,10 @@ def demo(broker: str | None, as_json: bool, keep: bool) -> None:
 
 
 async def _play(broker: str | None, *, as_json: bool, keep: bool) -> bool:
-    import aiomqtt  # noqa: PLC0415 - see below
-
     from byokd.demo.processes import ChildFailedError  # noqa: PLC0415 - the demo's parts are optional
     from byokd.demo.stage import set_stage  # noqa: PLC0415
     from byokd.demo.story import Story  # noqa: PLC0415
+    from byokd.demo.watcher import BrokerUnusableError  # noqa: PLC0415
 
     started = time.monotonic()
     _say(as_json, "Starting a broker, Azure in miniature and the daemon ...")
@@ -71,8 +70,8 @@ async def _play(broker: str | None, *, as_json: bool, keep: bool) -> bool:
             return good
     except ChildFailedError as error:
         fail(str(error), hint="the lines above are the end of its log")
-    except aiomqtt.MqttError as error:
-        fail(f"the broker {broker or ''}: {error}", hint="--broker wants mqtt://host:port of an MQTT 5 broker")
+    except BrokerUnusableError as error:
+        fail(str(error), hint="--broker wants mqtt://host:port of an MQTT 5 broker that lets everybody in")
 
 
 async def _keep(addresses: dict[str, object], *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from byokd.http.management import Managed, management_application
 from byokd.http.server import AddressInUseError, HttpTask, listen_tcp, listen_unix
 from byokd.ports import ServiceKeysUnusableError
 from byokd.runtime.configuration import SettingsInvalidError, read_settings
-from byokd.runtime.daemon import GOODBYE, Daemon, Farewell, NamedTask
+from byokd.runtime.daemon import GOODBYE, Farewell, NamedTask
 from byokd.runtime.logs import configure_logs
 from byokd.runtime.wiring import Service, wire
 from byokd.settings import Settings
@@ -72,6 +72,8 @@ def read_or_fail(path: Path) -> Settings:
 
 
 async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
     async with AsyncExitStack() as stack:
         wired = await wire(settings, stack)
         service = wired.service
@@ -91,11 +93,11 @@ async def _run(settings: Settings) -> None:
         health = HttpTask(health_application(probes, settings.http), listener)
         management = HttpTask(management_application(managed), unix_listener)
         daemon = service.daemon(
+            stop,
             prepare=wired.store.prepare,
             always=[NamedTask("http", health.run), NamedTask("management", management.run)],
             closing=[Farewell("management", management.stop, GOODBYE)],
         )
-        _stop_on_signals(daemon)
         await daemon.run()
 
 
@@ -110,16 +112,16 @@ def _probes(settings: Settings, service: Service) -> Probes:
     )
 
 
-def _stop_on_signals(daemon: Daemon) -> None:
+def _stop_on_signals(stop: asyncio.Event) -> None:
     """Stop on the first signal; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
-    def stop(number: signal.Signals) -> None:
-        daemon.stop()
+    def received(number: signal.Signals) -> None:
+        stop.set()
         loop.remove_signal_handler(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, received, number)
 
 
 def _leaf(error: BaseException) -> str:

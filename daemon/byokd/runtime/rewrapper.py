@@ -1,11 +1,12 @@
 """Moves account keys to the newest version: unwrap with the old, wrap with the new, prove it, commit."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
 
+from byokd.domain.identifiers import WatchId
 from byokd.domain.payload import PayloadInvalidError
 from byokd.ports import (
     Clock,
@@ -43,14 +44,26 @@ class Rewrapper:
         settings: RewrapSettings,
         metrics: Metrics,
         on_change: Callable[[], None],
+        on_retired: Callable[[WatchId], Awaitable[None]],
     ) -> None:
-        """Take the collaborators; `on_change` is called after events were committed."""
+        """Take the collaborators.
+
+        Args:
+            store: where the work is.
+            account_keys: does it.
+            clock: for due times.
+            settings: bounds and waits.
+            metrics: counts.
+            on_change: called after events were committed.
+            on_retired: awaited for each watch that lost a wrapping version.
+        """
         self._store = store
         self._account_keys = account_keys
         self._clock = clock
         self._settings = settings
         self._metrics = metrics
         self._on_change = on_change
+        self._on_retired = on_retired
         self._bell = Bell()
 
     def notify(self) -> None:
@@ -62,8 +75,7 @@ class Rewrapper:
         while True:
             batch = await self._store.rewrap_work(limit=BATCH, now=self._clock.now())
             await self._work_through(list(batch))
-            if await self._settle_old() or batch:
-                self._on_change()
+            await self._settle_old()
             if len(batch) < BATCH:
                 await self._bell.wait(POLL.total_seconds())
 
@@ -111,6 +123,10 @@ class Rewrapper:
         except StaleError:
             return  # as above
 
-    async def _settle_old(self) -> int:
+    async def _settle_old(self) -> None:
         now = self._clock.now()
-        return await self._store.settle(before=now - self._settings.settle, now=now)
+        settled = await self._store.settle(before=now - self._settings.settle, now=now)
+        for watch in settled.watches:
+            await self._on_retired(watch)
+        if settled.watches:
+            self._on_change()

@@ -1,0 +1,5 @@
+"""`python -m byokd` is the `byokd` command."""
+
+from byokd.cli.main import main
+
+main()

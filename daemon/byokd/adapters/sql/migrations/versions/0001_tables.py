@@ -1,0 +1,193 @@
+"""The first tables.
+
+Revision ID: 0001
+Revises:
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_INSTANT = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    """Make them."""
+    _vaults()
+    _replicas()
+    _watches()
+    _wrapping_versions()
+    _wrapping_version_indexes()
+    _accounts()
+    _account_keys()
+    _events()
+
+
+def _partial(name: str, table: str, column: str, where: sa.ColumnElement[bool], *, unique: bool = False) -> None:
+    op.create_index(name, table, [column], unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+def _vaults() -> None:
+    op.create_table(
+        "vaults",
+        sa.Column("host", sa.String, nullable=False),
+        sa.Column("holder", sa.String, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("host", name="pk_vaults"),
+    )
+
+
+def _replicas() -> None:
+    op.create_table(
+        "replicas",
+        sa.Column("name", sa.String, nullable=False),
+        sa.Column("claim", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_replicas"),
+    )
+
+
+def _watches() -> None:
+    op.create_table(
+        "watches",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("identity", sa.String, nullable=False),
+        sa.Column("tenant", sa.String, nullable=False),
+        sa.Column("host", sa.String, nullable=False),
+        sa.Column("key_name", sa.String, nullable=False),
+        sa.Column("pinned", sa.String, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("warnings", sa.Text, nullable=False),
+        sa.Column("due_at", _INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["host"], ["vaults.host"], name="fk_watches_host"),
+        sa.PrimaryKeyConstraint("id", name="pk_watches"),
+        sa.UniqueConstraint("identity", "tenant", "host", "key_name", "pinned", name="one_watch"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_watches_host", "watches", ["host"])
+
+
+def _wrapping_versions() -> None:
+    op.create_table(
+        "wrapping_versions",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("watch", sa.Integer, nullable=False),
+        sa.Column("version", sa.String, nullable=False),
+        sa.Column("created", _INSTANT),
+        sa.Column("adopted_at", _INSTANT, nullable=False),
+        sa.Column("is_current", sa.Boolean, nullable=False),
+        sa.Column("retired_at", _INSTANT),
+        sa.Column("probe_wrapped", sa.LargeBinary, nullable=False),
+        sa.Column("probe_digest", sa.LargeBinary, nullable=False),
+        sa.Column("outcome", sa.String, nullable=False),
+        sa.Column("reason", sa.String),
+        sa.Column("message", sa.String, nullable=False),
+        sa.Column("since", _INSTANT, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("carried", sa.Integer, nullable=False),
+        sa.Column("detected_by", sa.String, nullable=False),
+        sa.Column("observed_at", _INSTANT, nullable=False),
+        sa.Column("recheck_from", _INSTANT, nullable=False),
+        sa.Column("suspicion_reason", sa.String),
+        sa.Column("suspicion_message", sa.String),
+        sa.Column("suspicion_since", _INSTANT),
+        sa.Column("unverified_reason", sa.String),
+        sa.Column("unverified_since", _INSTANT),
+        sa.Column("unverified_told", sa.Boolean, nullable=False),
+        sa.Column("evidence", sa.Text, nullable=False),
+        sa.ForeignKeyConstraint(["watch"], ["watches.id"], name="fk_wrapping_versions_watch"),
+        sa.PrimaryKeyConstraint("id", name="pk_wrapping_versions"),
+        sa.UniqueConstraint("watch", "version", name="one_wrapping_version"),
+        sqlite_autoincrement=True,
+    )
+
+
+def _wrapping_version_indexes() -> None:
+    _partial(
+        "ix_wrapping_versions_left",
+        "wrapping_versions",
+        "watch",
+        sa.column("is_current").is_(False) & sa.column("retired_at").is_(None),
+    )
+    _partial(
+        "ix_wrapping_versions_uncarried", "wrapping_versions", "number", sa.column("carried") != sa.column("number")
+    )
+    _partial("one_current_version", "wrapping_versions", "watch", sa.column("is_current").is_(True), unique=True)
+
+
+def _accounts() -> None:
+    op.create_table(
+        "accounts",
+        sa.Column("id", sa.String, nullable=False),
+        sa.Column("name", sa.String, nullable=False),
+        sa.Column("tenant", sa.String, nullable=False),
+        sa.Column("location", sa.String, nullable=False),
+        sa.Column("incarnation", sa.String, nullable=False),
+        sa.Column("sequence", sa.Integer, nullable=False),
+        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("watch", sa.Integer),
+        sa.Column("wrapping_version", sa.Integer),
+        sa.Column("state", sa.String, nullable=False),
+        sa.Column("reason", sa.String),
+        sa.Column("message", sa.String, nullable=False),
+        sa.Column("since", _INSTANT, nullable=False),
+        sa.Column("unverified_since", _INSTANT),
+        sa.Column("followed", sa.Integer, nullable=False),
+        sa.Column("created_at", _INSTANT, nullable=False),
+        sa.Column("updated_at", _INSTANT, nullable=False),
+        sa.Column("rewrap_attempts", sa.Integer, nullable=False),
+        sa.Column("rewrap_due_at", _INSTANT),
+        sa.CheckConstraint("(watch IS NULL) = (wrapping_version IS NULL)", name="watch_with_wrapping_version"),
+        sa.ForeignKeyConstraint(["watch"], ["watches.id"], name="fk_accounts_watch"),
+        sa.ForeignKeyConstraint(["wrapping_version"], ["wrapping_versions.id"], name="fk_accounts_wrapping_version"),
+        sa.PrimaryKeyConstraint("id", name="pk_accounts"),
+    )
+    op.create_index("ix_accounts_followed", "accounts", ["wrapping_version", "followed"])
+    op.create_index("ix_accounts_name", "accounts", ["name"])
+    op.create_index("ix_accounts_state", "accounts", ["state"])
+    op.create_index("ix_accounts_watch", "accounts", ["watch"])
+
+
+def _account_keys() -> None:
+    op.create_table(
+        "account_keys",
+        sa.Column("account", sa.String, nullable=False),
+        sa.Column("generation", sa.Integer, autoincrement=False, nullable=False),
+        sa.Column("key_identifier", sa.String),
+        sa.Column("wrapping_version", sa.Integer),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", _INSTANT, nullable=False),
+        sa.Column("superseded_at", _INSTANT),
+        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_account_keys_account"),
+        sa.ForeignKeyConstraint(
+            ["wrapping_version"], ["wrapping_versions.id"], name="fk_account_keys_wrapping_version"
+        ),
+        sa.PrimaryKeyConstraint("account", "generation", name="pk_account_keys"),
+    )
+    _partial("ix_account_keys_superseded", "account_keys", "superseded_at", sa.column("superseded_at").is_not(None))
+    op.create_index("ix_account_keys_wrapping_version", "account_keys", ["wrapping_version"])
+
+
+def _events() -> None:
+    op.create_table(
+        "events",
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.String, nullable=False),
+        sa.Column("stream", sa.String, nullable=False),
+        sa.Column("type", sa.String, nullable=False),
+        sa.Column("time", _INSTANT, nullable=False),
+        sa.Column("account", sa.String),
+        sa.Column("incarnation", sa.String),
+        sa.Column("sequence", sa.Integer),
+        sa.Column("data", sa.Text, nullable=False),
+        sa.Column("retained", sa.String, nullable=False),
+        sa.Column("published_at", _INSTANT),
+        sa.PrimaryKeyConstraint("number", name="pk_events"),
+        sa.UniqueConstraint("account", "incarnation", "sequence", name="one_event_per_sequence"),
+        sa.UniqueConstraint("id", name="uq_events_id"),
+        sqlite_autoincrement=True,
+    )
+    _partial("ix_events_unpublished", "events", "number", sa.column("published_at").is_(None))

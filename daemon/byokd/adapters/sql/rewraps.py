@@ -1,0 +1,124 @@
+"""Rewraps: which account keys are to move to their watch's current version, and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+
+from byokd.adapters.sql.ledger import (
+    WATCHED_ACCOUNTS,
+    Change,
+    News,
+    commit,
+    lock,
+    replace_key,
+)
+from byokd.adapters.sql.rows import AnyRow, account_of, stored_identifier, verdict_of
+from byokd.adapters.sql.tables import account_keys, accounts, wrapping_versions
+from byokd.domain.accounts import follow
+from byokd.domain.identifiers import KeyVersion, WrappingVersionId
+from byokd.domain.vocabulary import EventType, Outcome
+from byokd.ports import Ids, RewrapWork, StaleError, WrappedKey
+
+_left = wrapping_versions.alias("left_behind")
+_target = wrapping_versions.alias("target")
+
+
+def _usable(outcome: ColumnElement[str], suspicion: ColumnElement[str | None]) -> ColumnElement[bool]:
+    return (outcome == str(Outcome.USABLE)) & suspicion.is_(None)
+
+
+_DUE_AT = func.coalesce(accounts.c.rewrap_due_at, _target.c.adopted_at)
+_WORK = (
+    WATCHED_ACCOUNTS.add_columns(
+        _target.c.version.label("target_version"),
+        account_keys.c.key_identifier,
+        account_keys.c.sealed,
+    )
+    .join(_target, (_target.c.watch == accounts.c.watch) & _target.c.is_current.is_(True))
+    .join(
+        account_keys,
+        (account_keys.c.account == accounts.c.id) & (account_keys.c.generation == accounts.c.generation),
+    )
+    .where(
+        # As a list of few, because a planner without statistics would begin with the many current versions.
+        wrapping_versions.c.id.in_(
+            select(_left.c.id).where(_left.c.is_current.is_(False), _left.c.retired_at.is_(None))
+        ),
+        _usable(wrapping_versions.c.outcome, wrapping_versions.c.suspicion_reason),
+        # Nor onto one: it could not be committed.
+        _usable(_target.c.outcome, _target.c.suspicion_reason),
+    )
+    .order_by(_DUE_AT, accounts.c.id)
+)
+_FIT_TARGET = (
+    select(wrapping_versions)
+    .where(
+        wrapping_versions.c.watch == bindparam("of_watch"),
+        wrapping_versions.c.version == bindparam("wanted"),
+        wrapping_versions.c.is_current.is_(True),
+        wrapping_versions.c.outcome == str(Outcome.USABLE),
+    )
+    .with_for_update(read=True)
+)
+
+
+def rewrap_work(connection: Connection, *, limit: int, now: datetime) -> Sequence[RewrapWork]:
+    """See `Store.rewrap_work`. An account is due from the adoption on, or from the time set after a failure."""
+    due = accounts.c.rewrap_due_at.is_(None) | (accounts.c.rewrap_due_at <= now)
+    return [_work_of(row) for row in connection.execute(_WORK.where(due).limit(limit))]
+
+
+def _work_of(row: AnyRow) -> RewrapWork:
+    account = account_of(row)
+    identifier = stored_identifier(row.key_identifier)
+    return RewrapWork(
+        account=account,
+        wrapped=WrappedKey(account.id, account.generation, identifier, row.sealed),
+        target=identifier.at(KeyVersion(row.target_version)),
+        attempts=row.rewrap_attempts,
+    )
+
+
+def commit_rewrap(connection: Connection, work: RewrapWork, sealed: bytes, *, ids: Ids, now: datetime) -> None:
+    """See `Store.commit_rewrap`. `rewrapped` comes first, then what the new version's verdict does to the state."""
+    before = account_of(_unmoved(connection, work))
+    aim = {"of_watch": before.watch, "wanted": work.target.version}
+    target = connection.execute(_FIT_TARGET, aim).one_or_none()
+    if target is None:
+        raise StaleError("the target version is not the watch's current one any more, or is denied")
+    verdict = verdict_of(target)
+    moved = replace(
+        before,
+        generation=before.generation + 1,
+        wrapping_version=WrappingVersionId(target.id),
+        current=work.target,
+    )
+    after, types = follow(moved, verdict)
+    rewrapped = News(EventType.ACCOUNTKEY_REWRAPPED, detail={"previousKeyIdentifier": str(before.current)})
+    change = Change.of(before, after, [rewrapped, *(News(type_, verdict) for type_ in types)], now=now)
+    commit(connection, [change], ids=ids, now=now, rewrap_attempts=0, rewrap_due_at=None)
+    replace_key(connection, change, sealed, now=now)
+
+
+def rewrap_failed(
+    connection: Connection, work: RewrapWork, message: str, *, ids: Ids, now: datetime, retry_at: datetime
+) -> None:
+    """See `Store.rewrap_failed`. The event's detail: `attempt`, `failure` and `targetKeyIdentifier`."""
+    row = _unmoved(connection, work)
+    before, attempt = account_of(row), row.rewrap_attempts + 1
+    detail = {"attempt": attempt, "failure": message, "targetKeyIdentifier": str(work.target)}
+    doubled = attempt & (attempt - 1) == 0
+    news = [News(EventType.ACCOUNTKEY_REWRAP_FAILED, detail=detail)] if doubled else []
+    change = Change.of(before, before, news, now=now)
+    commit(connection, [change], ids=ids, now=now, rewrap_attempts=attempt, rewrap_due_at=retry_at)
+
+
+def _unmoved(connection: Connection, work: RewrapWork) -> AnyRow:
+    """Lock the account's row, if its key is still the one of the work. Its state may have changed meanwhile."""
+    row = lock(connection, work.account.id)
+    known = (work.account.incarnation, work.account.generation)
+    if row is None or (row.incarnation, row.generation) != known:
+        raise StaleError(f"the account key of {work.account.id.name} was moved meanwhile")
+    return row

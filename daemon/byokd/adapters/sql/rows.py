@@ -1,0 +1,170 @@
+"""Between rows and the domain's values."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Row
+
+from byokd.domain.accounts import Account, AccountSpec, CustomerKey
+from byokd.domain.answers import Evidence
+from byokd.domain.identifiers import (
+    AccountId,
+    IdentityName,
+    KeyIdentifier,
+    KeyVersion,
+    TenantId,
+    VaultHost,
+    WatchId,
+    WrappingVersionId,
+)
+from byokd.domain.verdict import Probe, Suspicion, Unverified, Verdict, Watch, WatchWarning, WrappingVersion
+from byokd.domain.vocabulary import DetectedBy, Outcome, Reason, State, WarningKind
+
+AnyRow = Row[*tuple[Any, ...]]
+"""A row whose columns are read by name."""
+
+Values = dict[str, Any]
+"""Columns to write, by name."""
+
+
+def text(value: object) -> str | None:
+    """Give the plain text of a word or identifier: drivers differ in what they make of subclasses of `str`."""
+    return None if value is None else str(value)
+
+
+def verdict_values(verdict: Verdict) -> Values:
+    """Give a verdict's columns."""
+    suspicion, unverified = verdict.suspicion, verdict.unverified
+    return {
+        "outcome": str(verdict.outcome),
+        "reason": text(verdict.reason),
+        "message": verdict.message,
+        "since": verdict.since,
+        "number": verdict.number,
+        "detected_by": str(verdict.detected_by),
+        "observed_at": verdict.observed_at,
+        "recheck_from": verdict.recheck_from,
+        "suspicion_reason": None if suspicion is None else str(suspicion.reason),
+        "suspicion_message": None if suspicion is None else suspicion.message,
+        "suspicion_since": None if suspicion is None else suspicion.since,
+        "unverified_reason": None if unverified is None else str(unverified.reason),
+        "unverified_since": None if unverified is None else unverified.since,
+        "unverified_told": unverified is not None and unverified.told,
+        "evidence": [
+            [entry.operation, entry.status, entry.code, entry.inner_code, entry.request_id]
+            for entry in verdict.evidence
+        ],
+    }
+
+
+def verdict_of(row: AnyRow) -> Verdict:
+    """Read a verdict off a row with its columns."""
+    return Verdict(
+        outcome=Outcome(row.outcome),
+        reason=None if row.reason is None else Reason(row.reason),
+        message=row.message,
+        since=row.since,
+        number=row.number,
+        detected_by=DetectedBy(row.detected_by),
+        observed_at=row.observed_at,
+        recheck_from=row.recheck_from,
+        suspicion=(
+            None
+            if row.suspicion_reason is None
+            else Suspicion(Reason(row.suspicion_reason), row.suspicion_message, row.suspicion_since)
+        ),
+        unverified=(
+            None
+            if row.unverified_reason is None
+            else Unverified(Reason(row.unverified_reason), row.unverified_since, told=row.unverified_told)
+        ),
+        evidence=tuple(Evidence(*entry) for entry in row.evidence),
+    )
+
+
+def wrapping_version_of(row: AnyRow) -> WrappingVersion:
+    """Read a wrapping version."""
+    return WrappingVersion(
+        id=WrappingVersionId(row.id),
+        version=KeyVersion(row.version),
+        created=row.created,
+        probe=Probe(row.probe_wrapped, row.probe_digest),
+        verdict=verdict_of(row),
+    )
+
+
+def warning_values(warnings: Iterable[WatchWarning]) -> list[list[str | None]]:
+    """Give the document of a watch's warnings."""
+    return [[str(warning.kind), warning.version, warning.message] for warning in warnings]
+
+
+def watch_of(row: AnyRow, version_rows: Iterable[AnyRow]) -> Watch:
+    """Read a watch off its row, with the vault's epoch, and the rows of all its versions, oldest first."""
+    rows = list(version_rows)
+    return Watch(
+        id=WatchId(row.id),
+        identity=IdentityName(row.identity),
+        tenant=TenantId(row.tenant),
+        key=watched_key(row),
+        revision=row.revision,
+        epoch=row.epoch,
+        current=next(WrappingVersionId(version.id) for version in rows if version.is_current),
+        versions=tuple(wrapping_version_of(version) for version in rows if version.retired_at is None),
+        adopted=frozenset(KeyVersion(version.version) for version in rows),
+        warnings=tuple(
+            WatchWarning(WarningKind(kind), None if version is None else KeyVersion(version), message)
+            for kind, version, message in row.warnings
+        ),
+        due_at=row.due_at,
+    )
+
+
+def watched_key(row: AnyRow) -> KeyIdentifier:
+    """Read the key identifier off the columns of a watch."""
+    return KeyIdentifier(VaultHost(row.host), row.key_name, KeyVersion(row.pinned) if row.pinned else None)
+
+
+def stored_identifier(identifier: str) -> KeyIdentifier:
+    """Read a versioned key identifier that was checked before it was stored."""
+    _, _, host, _, name, version = identifier.split("/")
+    return KeyIdentifier(VaultHost(host), name, KeyVersion(version))
+
+
+def account_of(row: AnyRow) -> Account:
+    """Read an account off its row, with the columns of its watch and the version that wraps its key."""
+    customer_key = None if row.watch is None else CustomerKey(IdentityName(row.identity), watched_key(row))
+    return Account(
+        spec=AccountSpec(AccountId.parse(row.id), TenantId(row.tenant), row.location, customer_key),
+        incarnation=row.incarnation,
+        sequence=row.sequence,
+        generation=row.generation,
+        watch=None if row.watch is None else WatchId(row.watch),
+        wrapping_version=None if row.wrapping_version is None else WrappingVersionId(row.wrapping_version),
+        current=None if customer_key is None else customer_key.key.at(KeyVersion(row.wrapped_by)),
+        state=State(row.state),
+        reason=None if row.reason is None else Reason(row.reason),
+        message=row.message,
+        since=row.since,
+        unverified_since=row.unverified_since,
+        followed=row.followed,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def account_values(account: Account) -> Mapping[str, Any]:
+    """Give the columns of an account that may change while it exists."""
+    return {
+        "location": account.spec.location,
+        "sequence": account.sequence,
+        "generation": account.generation,
+        "watch": account.watch,
+        "wrapping_version": account.wrapping_version,
+        "state": str(account.state),
+        "reason": text(account.reason),
+        "message": account.message,
+        "since": account.since,
+        "unverified_since": account.unverified_since,
+        "followed": account.followed,
+        "updated_at": account.updated_at,
+    }

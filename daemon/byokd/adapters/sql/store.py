@@ -1,0 +1,213 @@
+"""The Store port: each method hands one transaction to a runner."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from byokd.adapters.sql import accounts, outbox, rewraps, schema, settling, verdicts, watches
+from byokd.adapters.sql.census import census
+from byokd.adapters.sql.engine import prepare_file, writer_engine
+from byokd.adapters.sql.errors import wrong_schema
+from byokd.adapters.sql.runners import InlineRunner, Runner, ThreadedRunner, transact
+from byokd.domain.accounts import Account, AccountSpec
+from byokd.domain.decide import Decision
+from byokd.domain.identifiers import AccountId, WatchId
+from byokd.domain.verdict import Watch
+from byokd.ports import Census, Ids, KeyPlacement, KeyTarget, OutboxRow, RewrapWork, Settled, WrappedKey
+from byokd.settings import StoreSettings
+
+
+def open_sqlite(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+    """Open the database file: made (mode 0600) where it is missing, upgraded where the settings allow it.
+
+    Raises:
+        StoreUnavailableError: it cannot be used, or its schema is not this version's.
+    """
+    _make_usable(settings)
+    runner = ThreadedRunner(_path(settings), busy_timeout=settings.busy_timeout)
+    runner.open()
+    return SqlStore(runner, ids)
+
+
+def sqlite_store(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+    """Give the store over a database file without touching it yet; `prepare` opens it."""
+    runner = ThreadedRunner(_path(settings), busy_timeout=settings.busy_timeout)
+
+    def open_it() -> None:
+        _make_usable(settings)
+        runner.open()
+
+    return SqlStore(runner, ids, open_it=open_it)
+
+
+def _make_usable(settings: StoreSettings) -> None:
+    with _offline(settings) as engine:
+        if settings.upgrade_at_start:
+            schema.upgrade(engine)
+        found = schema.status(engine)
+        if found.current != found.head:
+            raise wrong_schema(found.current, found.head)
+
+
+def open_inline(ids: Ids) -> "SqlStore":
+    """Open an empty database in memory that runs in the caller's thread, without giving way: for virtual time."""
+    runner = InlineRunner()
+    transact(runner.writer, schema.create)
+    return SqlStore(runner, ids)
+
+
+def upgrade_database(settings: StoreSettings) -> schema.SchemaStatus:
+    """Bring the schema up to date; give what it was before.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used, or its schema is of a newer version.
+    """
+    with _offline(settings) as engine:
+        found = schema.status(engine)
+        schema.upgrade(engine)
+        return found
+
+
+def database_status(settings: StoreSettings) -> schema.SchemaStatus:
+    """Tell the schema of the database.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used.
+    """
+    with _offline(settings) as engine:
+        return schema.status(engine)
+
+
+@contextmanager
+def _offline(settings: StoreSettings) -> Iterator[Engine]:
+    path = _path(settings)
+    prepare_file(path)
+    engine = writer_engine(path, busy_timeout=settings.busy_timeout)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _path(settings: StoreSettings) -> Path:
+    return Path(settings.url.removeprefix("sqlite:///")).absolute()
+
+
+class SqlStore:
+    """What byokd knows, in an SQL database. Obligations and errors of each method: see `byokd.ports.Store`."""
+
+    def __init__(self, runner: Runner, ids: Ids, *, open_it: Callable[[], None] = lambda: None) -> None:
+        self._runner = runner
+        self._ids = ids
+        self._open_it = open_it
+
+    async def prepare(self) -> None:
+        """Make the database if it is missing, and its schema this version's, as far as the settings allow.
+
+        Raises:
+            StoreUnavailableError: it cannot be used, or its schema is not this version's; may be tried again.
+        """
+        await asyncio.to_thread(self._open_it)
+
+    async def close(self) -> None:
+        """Let running transactions end and close the database; every later call raises StoreUnavailableError."""
+        await self._runner.close()
+
+    async def ping(self) -> None:
+        """See `Store.ping`."""
+        await self._runner.write(schema.ping)
+
+    async def claim_vaults(self, instance: str) -> int:
+        """See `Store.claim_vaults`."""
+        return await self._runner.write(watches.claim_vaults, instance)
+
+    async def watches(self) -> Sequence[Watch]:
+        """See `Store.watches`."""
+        return await self._runner.read(watches.all_watches)
+
+    async def watch(self, watch: WatchId) -> Watch | None:
+        """See `Store.watch`."""
+        return await self._runner.read(watches.watch, watch)
+
+    async def find_watch(self, target: KeyTarget) -> Watch | None:
+        """See `Store.find_watch`."""
+        return await self._runner.read(watches.find_watch, target)
+
+    async def commit_decision(self, watch: Watch, decision: Decision, *, now: datetime) -> Watch:
+        """See `Store.commit_decision`."""
+        return await self._runner.write(verdicts.commit_decision, watch, decision, ids=self._ids, now=now)
+
+    async def record_due(self, due: Mapping[WatchId, datetime]) -> None:
+        """See `Store.record_due`."""
+        await self._runner.write(watches.record_due, due)
+
+    async def follow(self, *, limit: int, now: datetime) -> int:
+        """See `Store.follow`."""
+        return await self._runner.write(verdicts.follow_verdicts, limit=limit, ids=self._ids, now=now)
+
+    async def rewrap_work(self, *, limit: int, now: datetime) -> Sequence[RewrapWork]:
+        """See `Store.rewrap_work`."""
+        return await self._runner.read(rewraps.rewrap_work, limit=limit, now=now)
+
+    async def commit_rewrap(self, work: RewrapWork, sealed: bytes, *, now: datetime) -> None:
+        """See `Store.commit_rewrap`."""
+        await self._runner.write(rewraps.commit_rewrap, work, sealed, ids=self._ids, now=now)
+
+    async def rewrap_failed(self, work: RewrapWork, message: str, *, now: datetime, retry_at: datetime) -> None:
+        """See `Store.rewrap_failed`."""
+        await self._runner.write(rewraps.rewrap_failed, work, message, ids=self._ids, now=now, retry_at=retry_at)
+
+    async def settle(self, *, before: datetime, now: datetime) -> Settled:
+        """See `Store.settle`. Then what was erased is gone from the files too; while a backup reads them, next time."""
+        erased = await self._runner.write(settling.settle, before=before, ids=self._ids, now=now)
+        await self._runner.scrub()
+        return erased
+
+    async def account(self, account: AccountId) -> Account | None:
+        """See `Store.account`."""
+        return await self._runner.read(accounts.account, account)
+
+    async def accounts(self, *, name: str | None = None) -> Sequence[Account]:
+        """See `Store.accounts`."""
+        return await self._runner.read(accounts.all_accounts, name=name)
+
+    async def wrapped_key(self, account: AccountId) -> WrappedKey | None:
+        """See `Store.wrapped_key`."""
+        return await self._runner.read(accounts.wrapped_key, account)
+
+    async def create_account(
+        self, spec: AccountSpec, placement: KeyPlacement, *, incarnation: str, now: datetime
+    ) -> Account:
+        """See `Store.create_account`."""
+        return await self._runner.write(
+            accounts.create_account, spec, placement, incarnation=incarnation, ids=self._ids, now=now
+        )
+
+    async def update_account(
+        self, account: Account, spec: AccountSpec, placement: KeyPlacement | None, *, now: datetime
+    ) -> Account:
+        """See `Store.update_account`."""
+        return await self._runner.write(accounts.update_account, account, spec, placement, ids=self._ids, now=now)
+
+    async def delete_account(self, account: AccountId, *, now: datetime) -> bool:
+        """See `Store.delete_account`. Its wraps are gone from the files when this returns, as after `settle`."""
+        deleted = await self._runner.write(accounts.delete_account, account, ids=self._ids, now=now)
+        if deleted:
+            await self._runner.scrub()
+        return deleted
+
+    async def unpublished(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
+        """See `Store.unpublished`."""
+        return await self._runner.read(outbox.unpublished, after=after, limit=limit)
+
+    async def mark_published(self, numbers: Sequence[int], *, now: datetime) -> None:
+        """See `Store.mark_published`."""
+        await self._runner.write(outbox.mark_published, numbers, now=now)
+
+    async def census(self) -> Census:
+        """See `Store.census`."""
+        return await self._runner.read(census)

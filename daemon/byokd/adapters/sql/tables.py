@@ -1,0 +1,214 @@
+"""The tables. What is read off another row is not kept twice: an account's key is its watch's.
+
+Every change here needs a migration; a test holds the two together.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Named,
+    String,
+    Table,
+    TypedColumns,
+    UniqueConstraint,
+)
+
+from byokd.adapters.sql.columns import Document, Instant
+
+# A constraint without a name cannot be changed by a later migration.
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+class VaultColumns(TypedColumns):
+    """A vault, the replica that holds it, and the epoch that fences its writes."""
+
+    host: Named[str] = Column(String, primary_key=True)
+    holder: Named[str]
+    epoch: Named[int]
+
+
+class ReplicaColumns(TypedColumns):
+    """A replica that claimed vaults; the highest claim holds the vaults that are yet to come."""
+
+    name: Named[str] = Column(String, primary_key=True)
+    claim: Named[int]
+
+
+class WatchColumns(TypedColumns):
+    """A watch. `pinned` is empty for a versionless key; unique constraints would let two nulls pass."""
+
+    id: Named[int] = Column(Integer, primary_key=True)
+    identity: Named[str]
+    tenant: Named[str]
+    host: Named[str] = Column(String, ForeignKey("vaults.host"), nullable=False, index=True)
+    key_name: Named[str]
+    pinned: Named[str]
+    revision: Named[int]
+    warnings: Named[Any] = Column(Document, nullable=False)
+    due_at: Named[datetime] = Column(Instant, nullable=False)
+
+
+class WrappingVersionColumns(TypedColumns):
+    """A wrapping version with its probe and verdict. Retired ones stay, so that they are not adopted again.
+
+    `carried` is the verdict number that all its accounts have followed: where it equals `number`, there is no need to
+    look at the accounts.
+    """
+
+    id: Named[int] = Column(Integer, primary_key=True)
+    watch: Named[int] = Column(Integer, ForeignKey("watches.id"), nullable=False)
+    version: Named[str]
+    created: Named[datetime | None] = Column(Instant)
+    adopted_at: Named[datetime] = Column(Instant, nullable=False)
+    is_current: Named[bool] = Column(Boolean, nullable=False)
+    retired_at: Named[datetime | None] = Column(Instant)
+    probe_wrapped: Named[bytes] = Column(LargeBinary, nullable=False)
+    probe_digest: Named[bytes] = Column(LargeBinary, nullable=False)
+    outcome: Named[str]
+    reason: Named[str | None]
+    message: Named[str]
+    since: Named[datetime] = Column(Instant, nullable=False)
+    number: Named[int]
+    carried: Named[int]
+    detected_by: Named[str]
+    observed_at: Named[datetime] = Column(Instant, nullable=False)
+    recheck_from: Named[datetime] = Column(Instant, nullable=False)
+    suspicion_reason: Named[str | None]
+    suspicion_message: Named[str | None]
+    suspicion_since: Named[datetime | None] = Column(Instant)
+    unverified_reason: Named[str | None]
+    unverified_since: Named[datetime | None] = Column(Instant)
+    unverified_told: Named[bool] = Column(Boolean, nullable=False)
+    evidence: Named[Any] = Column(Document, nullable=False)
+
+
+class AccountColumns(TypedColumns):
+    """An account. Both `watch` and `wrapping_version`, or neither with the system key."""
+
+    id: Named[str] = Column(String, primary_key=True)
+    name: Named[str] = Column(String, nullable=False, index=True)
+    tenant: Named[str]
+    location: Named[str]
+    incarnation: Named[str]
+    sequence: Named[int]
+    generation: Named[int]
+    watch: Named[int | None] = Column(Integer, ForeignKey("watches.id"), index=True)
+    wrapping_version: Named[int | None] = Column(Integer, ForeignKey("wrapping_versions.id"))
+    state: Named[str] = Column(String, nullable=False, index=True)
+    reason: Named[str | None]
+    message: Named[str]
+    since: Named[datetime] = Column(Instant, nullable=False)
+    unverified_since: Named[datetime | None] = Column(Instant)
+    followed: Named[int]
+    created_at: Named[datetime] = Column(Instant, nullable=False)
+    updated_at: Named[datetime] = Column(Instant, nullable=False)
+    rewrap_attempts: Named[int]
+    rewrap_due_at: Named[datetime | None] = Column(Instant)
+
+
+class AccountKeyColumns(TypedColumns):
+    """A wrapped account key, sealed: the current one, or superseded and kept for a while."""
+
+    account: Named[str] = Column(String, ForeignKey("accounts.id"), primary_key=True)
+    generation: Named[int] = Column(Integer, primary_key=True, autoincrement=False)
+    key_identifier: Named[str | None]
+    wrapping_version: Named[int | None] = Column(Integer, ForeignKey("wrapping_versions.id"), index=True)
+    sealed: Named[bytes] = Column(LargeBinary, nullable=False)
+    created_at: Named[datetime] = Column(Instant, nullable=False)
+    superseded_at: Named[datetime | None] = Column(Instant)
+
+
+class EventColumns(TypedColumns):
+    """Outbox and record in one: only `published_at` is ever written again. Events outlive their accounts."""
+
+    number: Named[int] = Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    id: Named[str] = Column(String, nullable=False, unique=True)
+    stream: Named[str]
+    type: Named[str]
+    time: Named[datetime] = Column(Instant, nullable=False)
+    account: Named[str | None]
+    incarnation: Named[str | None]
+    sequence: Named[int | None]
+    data: Named[Any] = Column(Document, nullable=False)
+    retained: Named[str]
+    published_at: Named[datetime | None] = Column(Instant)
+
+
+vaults = Table("vaults", metadata, VaultColumns)
+replicas = Table("replicas", metadata, ReplicaColumns)
+# An id that came back would let a write meant for a deleted watch through the guards of a new one.
+watches = Table(
+    "watches",
+    metadata,
+    WatchColumns,
+    UniqueConstraint("identity", "tenant", "host", "key_name", "pinned", name="one_watch"),
+    sqlite_autoincrement=True,
+)
+wrapping_versions = Table(
+    "wrapping_versions",
+    metadata,
+    WrappingVersionColumns,
+    UniqueConstraint("watch", "version", name="one_wrapping_version"),
+    sqlite_autoincrement=True,
+)
+accounts = Table(
+    "accounts",
+    metadata,
+    AccountColumns,
+    CheckConstraint("(watch IS NULL) = (wrapping_version IS NULL)", name="watch_with_wrapping_version"),
+    Index("ix_accounts_followed", "wrapping_version", "followed"),
+)
+account_keys = Table("account_keys", metadata, AccountKeyColumns)
+events = Table(
+    "events",
+    metadata,
+    EventColumns,
+    UniqueConstraint("account", "incarnation", "sequence", name="one_event_per_sequence"),
+    sqlite_autoincrement=True,
+)
+
+
+def _partial(name: str, *columns: Column[Any], where: ColumnElement[bool], unique: bool = False) -> None:
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+_partial(
+    "one_current_version",
+    wrapping_versions.c.watch,
+    where=wrapping_versions.c.is_current.is_(True),
+    unique=True,
+)
+_partial(
+    "ix_wrapping_versions_left",
+    wrapping_versions.c.watch,
+    where=wrapping_versions.c.is_current.is_(False) & wrapping_versions.c.retired_at.is_(None),
+)
+_partial(
+    "ix_wrapping_versions_uncarried",
+    wrapping_versions.c.number,
+    where=wrapping_versions.c.carried != wrapping_versions.c.number,
+)
+_partial(
+    "ix_account_keys_superseded",
+    account_keys.c.superseded_at,
+    where=account_keys.c.superseded_at.is_not(None),
+)
+_partial("ix_events_unpublished", events.c.number, where=events.c.published_at.is_(None))

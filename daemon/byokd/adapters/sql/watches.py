@@ -1,0 +1,99 @@
+"""Watches: reading them, claiming their vaults, and when they are due."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, select, update
+
+from byokd.adapters.sql.rows import verdict_values, watch_of
+from byokd.adapters.sql.tables import accounts, replicas, vaults, watches, wrapping_versions
+from byokd.domain.identifiers import KeyVersion, WatchId, WrappingVersionId
+from byokd.domain.verdict import Probe, Verdict, Watch, WrappingVersion
+from byokd.ports import KeyTarget
+
+IN_USE = exists().where(accounts.c.watch == watches.c.id)
+"""A watch without accounts may linger until its superseded wraps are erased, but nobody needs to look at it."""
+
+_WATCHES = select(watches, vaults.c.epoch).join(vaults).order_by(watches.c.id)
+_VERSIONS = select(wrapping_versions).join(watches).order_by(wrapping_versions.c.watch, wrapping_versions.c.id)
+_DUE = update(watches).where(watches.c.id == bindparam("watch")).values(due_at=bindparam("due"))
+
+
+def read(connection: Connection, condition: ColumnElement[bool]) -> list[Watch]:
+    """Give the watches that meet a condition on their columns, by id."""
+    versions = {
+        watch: list(rows)
+        for watch, rows in groupby(connection.execute(_VERSIONS.where(condition)), lambda row: row.watch)
+    }
+    return [watch_of(row, versions[row.id]) for row in connection.execute(_WATCHES.where(condition))]
+
+
+def all_watches(connection: Connection) -> Sequence[Watch]:
+    """See `Store.watches`."""
+    return read(connection, IN_USE)
+
+
+def watch(connection: Connection, watch_id: WatchId) -> Watch | None:
+    """See `Store.watch`."""
+    return next(iter(read(connection, IN_USE & (watches.c.id == watch_id))), None)
+
+
+def find_watch(connection: Connection, target: KeyTarget) -> Watch | None:
+    """See `Store.find_watch`. Gives a lingering watch too: a new account would join it."""
+    return next(iter(read(connection, identified(target))), None)
+
+
+def identified(target: KeyTarget) -> ColumnElement[bool]:
+    """Give the condition that picks the one watch of a target."""
+    return (
+        (watches.c.identity == target.identity)
+        & (watches.c.tenant == target.tenant)
+        & (watches.c.host == target.key.host)
+        & (watches.c.key_name == target.key.name)
+        & (watches.c.pinned == (target.key.version or ""))
+    )
+
+
+def claim_vaults(connection: Connection, instance: str) -> int:
+    """See `Store.claim_vaults`. Vaults that come later belong to the latest claimant, from epoch 1."""
+    claim = connection.scalar(select(func.coalesce(func.max(replicas.c.claim), 0) + 1))
+    known = connection.execute(update(replicas).where(replicas.c.name == instance).values(claim=claim))
+    if known.rowcount == 0:
+        connection.execute(insert(replicas).values(name=instance, claim=claim))
+    taken = connection.execute(update(vaults).values(holder=instance, epoch=vaults.c.epoch + 1))
+    return taken.rowcount
+
+
+def record_due(connection: Connection, due: Mapping[WatchId, datetime]) -> None:
+    """See `Store.record_due`. Watches that are gone are passed over; revisions stay as they are."""
+    if due:
+        connection.execute(_DUE, [{"watch": watch_id, "due": at} for watch_id, at in due.items()])
+
+
+def add_version(
+    connection: Connection,
+    watch_id: WatchId,
+    *,
+    version: KeyVersion,
+    created: datetime | None,
+    probe: Probe,
+    verdict: Verdict,
+    now: datetime,
+) -> WrappingVersion:
+    """Write a version as the watch's current one; there must be no other current one."""
+    result = connection.execute(
+        insert(wrapping_versions).values(
+            watch=watch_id,
+            version=version,
+            created=created,
+            adopted_at=now,
+            is_current=True,
+            probe_wrapped=probe.wrapped,
+            probe_digest=probe.digest,
+            carried=verdict.number,
+            **verdict_values(verdict),
+        )
+    )
+    (version_id,) = result.inserted_primary_key or (0,)
+    return WrappingVersion(WrappingVersionId(version_id), version, created, probe, verdict)

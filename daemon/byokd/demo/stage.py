@@ -1,0 +1,186 @@
+"""Sets the stage: directories, service keys, settings; broker, emulator and daemon as processes of their own."""
+
+import asyncio
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from byokd.demo.broker import iotcore_broker
+from byokd.demo.processes import ChildFailedError, byokd_command, child, first_line, tail
+from byokd.demo.watcher import Watcher, watching
+from byokd.emulator.client import ControlClient
+
+READY_SECONDS = 20.0
+
+SETTINGS = """\
+# Written by `byokd demo`: short intervals, for a story of half a minute. The defaults are for real use.
+[service]
+instance = "demo"
+socket = "{directory}/api.sock"
+
+[store]
+url = "sqlite:///{directory}/byokd.db"
+
+[network]
+ca_file = "{ca}"
+connect_to = {{ "*.vault.azure.net" = "{tls}" }}
+
+[identities.platform]
+kind = "managed-identity"
+
+[checks]
+interval = "1 s"
+deadline = "2 s"
+confirm_after = "500 ms"
+recheck_first = "500 ms"
+recheck_most = "1 s"
+vault_backoff_first = "500 ms"
+vault_backoff_most = "1 s"
+
+[rewrap]
+retry_first = "500 ms"
+
+[service_keys]
+directory = "{directory}/keys"
+
+[mqtt]
+url = "{broker}"
+topic_prefix = "{prefix}"
+
+[http]
+listen = "127.0.0.1:0"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything that the story acts on."""
+
+    directory: Path
+    broker: str
+    control: ControlClient
+    watcher: Watcher
+    health_url: str
+    environment: dict[str, str]
+    tls: str
+    ca: Path
+    daemon: asyncio.subprocess.Process
+
+    def addresses(self, vaults: list[str]) -> dict[str, object]:
+        """Give what other programs need to be pointed at this living system."""
+        return {
+            "api": self.health_url,
+            "socket": str(self.directory / "api.sock"),
+            "ca": str(self.ca),
+            "token_file": None,
+            "broker": self.broker,
+            "emulator_control": self.control.url,
+            "vaults": {"connect_to": {"*.vault.azure.net": self.tls}, "urls": vaults},
+            "settings": str(self.directory / "byokd.toml"),
+        }
+
+
+@asynccontextmanager
+async def set_stage(broker: str | None) -> AsyncIterator[Stage]:
+    """Start everything; on leaving, end it all by process id and remove the directory.
+
+    Args:
+        broker: `mqtt://host:port` of a broker to use; None starts one.
+
+    Raises:
+        ChildFailedError: something did not start; the message holds the end of its log.
+    """
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="byokd-demo-")))
+        foreign = broker is not None
+        prefix = "byokd/v1" if broker is None else f"byokd-demo-{secrets.token_hex(4)}/v1"
+        if broker is None:
+            broker = f"mqtt://{await stack.enter_async_context(iotcore_broker())}"
+        watcher = await stack.enter_async_context(
+            watching(broker, prefix=prefix, client_id=f"byokd-watcher-{secrets.token_hex(4)}")
+        )
+        if foreign:
+            stack.push_async_callback(watcher.clear_retained)  # runs when the daemon has said its goodbye
+        ready = await _start_emulator(stack, directory)
+        control = await stack.enter_async_context(ControlClient(str(ready["control"])))
+        environment = _environment(str(ready["control"]), directory)
+        values = {"ca": ready["ca"], "tls": ready["tls"], "broker": broker, "prefix": prefix}
+        daemon, health_url = await _start_daemon(stack, directory, environment, values)
+        yield Stage(
+            directory=directory,
+            broker=broker,
+            control=control,
+            watcher=watcher,
+            health_url=health_url,
+            environment=environment,
+            tls=str(ready["tls"]),
+            ca=Path(str(ready["ca"])),
+            daemon=daemon,
+        )
+
+
+def _environment(control: str, directory: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BYOKD_", "IDENTITY_", "MSI_"))}
+    return kept | {
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST": control,
+        "BYOKD_SOCKET": str(directory / "api.sock"),
+        "BYOKD_EMULATOR": control,
+    }
+
+
+async def _start_emulator(stack: AsyncExitStack, directory: Path) -> dict[str, object]:
+    log = directory / "emulator.log"
+    command = byokd_command("emulator", "run", "--json", "--state-dir", str(directory / "azure"))
+    process = await stack.enter_async_context(child(command, log=log, environment=os.environ))
+    ready = json.loads(await first_line(process, log=log, seconds=READY_SECONDS))
+    return dict(ready)
+
+
+async def _start_daemon(
+    stack: AsyncExitStack, directory: Path, environment: dict[str, str], values: dict[str, object]
+) -> tuple[asyncio.subprocess.Process, str]:
+    """Start the daemon, wait until it is ready, and give the address of its pages."""
+    make_service_keys(directory / "keys")
+    log, settings = directory / "daemon.log", directory / "byokd.toml"
+    settings.write_text(SETTINGS.format(directory=directory, **values))
+    command = byokd_command("run", "--settings", str(settings))
+    process = await stack.enter_async_context(child(command, log=log, environment=environment))
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while process.returncode is None:
+                status = await _status(directory / "api.sock")
+                if status is not None and status["ready"]:
+                    return process, f"http://{status['http']}"
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pass
+    raise ChildFailedError(f"the daemon did not become ready:\n{tail(log)}")
+
+
+async def _status(socket: Path) -> dict[str, Any] | None:
+    connector = aiohttp.UnixConnector(path=str(socket))
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://byokd/status") as response,
+        ):
+            return dict(await response.json())
+    except aiohttp.ClientError:
+        return None
+
+
+def make_service_keys(directory: Path) -> None:
+    """Make one system key and one storage key, as an operator would."""
+    directory.mkdir(mode=0o700)
+    for name in ("system.1.key", "storage.1.key"):
+        descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))

@@ -1,0 +1,194 @@
+"""Sends committed events to the bus, in order per stream, until each is acknowledged."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Never
+
+import structlog
+
+from byokd.ports import (
+    Bus,
+    BusMessage,
+    BusRefusedError,
+    BusSession,
+    BusUnavailableError,
+    Clock,
+    OutboxRow,
+    Randomness,
+    Store,
+)
+from byokd.runtime.envelope import messages, publisher_client_id
+from byokd.runtime.outbox import Outbox
+from byokd.runtime.reconnecting import Link, LinkStatus
+from byokd.runtime.refusals import Refusals
+from byokd.runtime.waking import Bell
+from byokd.settings import MqttSettings
+
+POLL = timedelta(seconds=1)
+"""How often to look without being told: for events of another process, or committed before a crash."""
+
+_REFUSED_HINT = "let byokd write to this topic in the broker's access control list; the event is kept and tried again"
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherStatus:
+    """How publishing goes.
+
+    Attributes:
+        link: the connection.
+        store_problem: why events cannot be read or marked; None when they can.
+        refused: reasons by topic; each holds back its own stream only.
+    """
+
+    link: LinkStatus
+    store_problem: str | None
+    refused: Mapping[str, str]
+
+
+class Publisher:
+    """Reads unpublished events, sends them, marks what was acknowledged. Keeps nothing that the store does not have.
+
+    Each stream has at most one message on its way, so that a refused or lost one is never overtaken by a later one of
+    its stream; streams go side by side, `window` messages at once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        randomness: Randomness,
+        settings: MqttSettings,
+        *,
+        on_published: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Take the collaborators; `on_published` is told how many events were acknowledged and marked."""
+        self._prefix = settings.topic_prefix
+        self._window = settings.window
+        self._on_published = on_published
+        self._link = Link(bus, clock, randomness, settings, client_id=publisher_client_id(self._prefix))
+        self._outbox = Outbox(store, clock, randomness)
+        self._refusals = Refusals(clock, randomness, settings)
+        self._bell = Bell()
+        self._drains: list[asyncio.Future[None]] = []
+        self._after = 0
+
+    @property
+    def status(self) -> PublisherStatus:
+        """How publishing goes now."""
+        return PublisherStatus(self._link.status, self._outbox.problem, self._refusals.by_topic)
+
+    def notify(self) -> None:
+        """Tell that events were committed."""
+        self._bell.ring()
+
+    async def run(self) -> Never:
+        """Publish for ever."""
+        await self._link.hold(self._pump)
+
+    async def drain(self, *, within: timedelta) -> bool:
+        """Wait until all that was committed before the call is published; tell whether that came within the time.
+
+        `run` must be running.
+        """
+        drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._drains.append(drained)
+        self._bell.ring()
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                await drained
+        except TimeoutError:
+            return False
+        finally:
+            self._drains.remove(drained)
+        return True
+
+    async def _pump(self, session: BusSession, lost: asyncio.Task[None]) -> None:
+        lost.add_done_callback(lambda _: self._bell.ring())
+        self._refusals.hurry()
+        while not lost.done():
+            drains = tuple(self._drains)
+            await self._scan(session)
+            if not self._refusals:
+                for drained in drains:
+                    if not drained.done():
+                        drained.set_result(None)
+            await self._bell.wait(POLL.total_seconds())
+
+    async def _scan(self, session: BusSession) -> None:
+        """Send what is unpublished, page by page.
+
+        A stream that was passed over stays so until a scan starts from the beginning again; otherwise its later events
+        would overtake the earlier ones.
+        """
+        retry = self._refusals.due()
+        begin = not self._refusals.full
+        if retry or not self._refusals:
+            self._after = 0
+        while retry or begin:
+            rows = await self._outbox.page(after=self._after)
+            if not rows:
+                break
+            await self._send(session, self._lanes(rows, retry, begin=begin), retry)
+            self._after = rows[-1].number
+            if begin and self._refusals.full:
+                break
+        if not begin or self._refusals.full:
+            self._after = 0
+
+    def _lanes(self, rows: Sequence[OutboxRow], retry: set[str], *, begin: bool) -> deque[list[OutboxRow]]:
+        """Give the rows to send now, by stream, those of the oldest first."""
+        lanes: dict[str, list[OutboxRow]] = {}
+        for row in rows:
+            if row.stream in retry or (begin and row.stream not in self._refusals):
+                lanes.setdefault(row.stream, []).append(row)
+        return deque(lanes.values())
+
+    async def _send(self, session: BusSession, lanes: deque[list[OutboxRow]], retry: set[str]) -> None:
+        """Send the lanes side by side and mark what was acknowledged, also when the connection is lost meanwhile."""
+        acknowledged: list[int] = []
+        losses: list[BusUnavailableError] = []
+
+        async def worker() -> None:
+            while lanes:
+                try:
+                    await self._send_lane(session, lanes.popleft(), retry, acknowledged)
+                except BusUnavailableError as loss:
+                    lanes.clear()
+                    losses.append(loss)
+
+        async with asyncio.TaskGroup() as workers:
+            for number in range(min(self._window, len(lanes))):
+                workers.create_task(worker(), name=f"publish-{number}")
+        if acknowledged:
+            await self._outbox.mark(acknowledged)
+            self._on_published(len(acknowledged))
+        if losses:
+            raise losses[0]
+
+    async def _send_lane(
+        self, session: BusSession, rows: Sequence[OutboxRow], retry: set[str], acknowledged: list[int]
+    ) -> None:
+        """Send events of one stream, one after the other, until the broker refuses one."""
+        for row in rows:
+            parts = messages(row, prefix=self._prefix)
+            for position in range(self._refusals.accepted_messages(row), len(parts)):
+                try:
+                    await session.publish(parts[position])
+                except BusRefusedError as refusal:
+                    retry.discard(row.stream)
+                    self._refused(row, parts[position], position, str(refusal))
+                    return
+            if self._refusals.accept(row.stream):
+                _log.info("message-accepted", stream=row.stream)
+            acknowledged.append(row.number)
+
+    def _refused(self, row: OutboxRow, message: BusMessage, position: int, reason: str) -> None:
+        news = self._refusals.refuse(row, topic=message.topic, accepted_messages=position, reason=reason)
+        if news:
+            _log.warning("message-refused", topic=message.topic, event_id=row.id, reason=reason, hint=_REFUSED_HINT)

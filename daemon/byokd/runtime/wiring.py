@@ -1,0 +1,259 @@
+"""Joins the runtime to the adapters. The only module of the runtime that imports them."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from byokd.adapters.identity.credentials import Credentials
+from byokd.adapters.keyvault.service import lean_service, sdk_service
+from byokd.adapters.keyvault.transport import Outbound, shrink_tls_buffers
+from byokd.adapters.mqtt.bus import MqttBus
+from byokd.adapters.sealing.key_files import FileServiceKeys
+from byokd.adapters.sealing.sealer import AesGcmSealer
+from byokd.adapters.sql.store import SqlStore, database_status, sqlite_store, upgrade_database
+from byokd.domain.identifiers import WatchId
+from byokd.domain.verdict import Policy
+from byokd.ports import Bus, Clock, Ids, KeyService, Randomness, Sealer, Store
+from byokd.runtime.account_keys import AccountKeys
+from byokd.runtime.checker import Checker
+from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
+from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
+from byokd.runtime.follower import Follower
+from byokd.runtime.health import Health
+from byokd.runtime.metrics import Metrics
+from byokd.runtime.observer import Observer
+from byokd.runtime.presence import Presence
+from byokd.runtime.publisher import Publisher
+from byokd.runtime.registrar import Registrar
+from byokd.runtime.rewrapper import Rewrapper
+from byokd.runtime.scheduler import Scheduler
+from byokd.settings import CheckSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The ports, filled. Tests fill them otherwise; nothing else differs.
+
+    Attributes:
+        probe_keys: for routine looks at healthy keys.
+        keys: for everything that changes something: registering, rewrapping.
+        fresh_keys: like `keys`, but every call opens a connection of its own: for confirming denials.
+    """
+
+    store: Store
+    probe_keys: KeyService
+    keys: KeyService
+    fresh_keys: KeyService
+    sealer: Sealer
+    bus: Bus
+    clock: Clock
+    randomness: Randomness
+    ids: Ids
+
+
+class Service:
+    """The runtime over one filled set of ports."""
+
+    def __init__(self, settings: Settings, outside: Outside) -> None:
+        """Join the parts; nothing runs yet."""
+        clock, randomness, store = outside.clock, outside.randomness, outside.store
+        self.settings = settings
+        self.outside = outside
+        self.clock = clock
+        self.store = store
+        self.health = Health(clock)
+        self.metrics = Metrics()
+        self.publisher = Publisher(
+            store, outside.bus, clock, randomness, settings.mqtt, on_published=self.metrics.published.inc
+        )
+        self.presence = Presence(
+            outside.bus,
+            clock,
+            randomness,
+            outside.ids,
+            settings.mqtt,
+            instance=settings.service.instance,
+            version=version("byokd"),
+        )
+        self.follower = Follower(store, clock=clock, on_change=self.publisher.notify)
+        account_keys = AccountKeys(
+            outside.keys, outside.sealer, clock=clock, randomness=randomness, deadline=settings.rewrap.deadline
+        )
+        self.rewrapper = Rewrapper(
+            store,
+            account_keys,
+            clock=clock,
+            settings=settings.rewrap,
+            metrics=self.metrics,
+            on_change=self.publisher.notify,
+            on_retired=self._watch_changed,
+        )
+        self.checker = Checker(
+            store,
+            outside.probe_keys,
+            fresh_keys=outside.fresh_keys,
+            clock=clock,
+            randomness=randomness,
+            policy=policy(settings.checks),
+            deadline=settings.checks.deadline,
+            metrics=self.metrics,
+        )
+        self.scheduler = Scheduler(
+            store,
+            self.checker,
+            clock=clock,
+            settings=settings.checks,
+            health=self.health,
+            metrics=self.metrics,
+            on_change=self._verdicts_changed,
+        )
+        self.registrar = Registrar(
+            store,
+            outside.keys,
+            account_keys,
+            clock=clock,
+            randomness=randomness,
+            ids=outside.ids,
+            deadline=settings.rewrap.deadline,
+            on_change=self._accounts_changed,
+        )
+        self.observer = Observer(store, clock=clock, health=self.health, metrics=self.metrics, publisher=self.publisher)
+
+    def daemon(
+        self, stop: asyncio.Event, *, prepare: Body, always: Sequence[NamedTask], closing: Sequence[Farewell]
+    ) -> Daemon:
+        """Give the daemon over these parts.
+
+        Args:
+            stop: set when it is time to stop.
+            prepare: makes the store usable.
+            always: what runs from the first moment on.
+            closing: what is closed first when stopping.
+        """
+        settings = self.settings.service
+
+        async def prepared() -> None:
+            await prepare()
+            await self.store.claim_vaults(settings.instance)
+            await self.observer.observe()
+
+        async def end_checks() -> None:
+            self.scheduler.stop()
+            await self.scheduler.stopped()
+
+        async def drain() -> None:
+            await self.publisher.drain(within=settings.publish_grace)
+
+        return Daemon(
+            prepare=prepared,
+            always=[*always, NamedTask("presence", self.presence.run)],
+            after_start=[
+                NamedTask("publisher", self.publisher.run),
+                NamedTask("follower", self.follower.run),
+                NamedTask("rewrapper", self.rewrapper.run),
+                NamedTask("scheduler", self.scheduler.run),
+                NamedTask("observer", self.observer.run),
+            ],
+            farewells=[
+                *closing,
+                Farewell("checks", end_checks, settings.check_grace),
+                Farewell("publish", drain, settings.publish_grace + GOODBYE),
+            ],
+            stop=stop,
+            health=self.health,
+            clock=self.clock,
+            randomness=self.outside.randomness,
+        )
+
+    def _verdicts_changed(self) -> None:
+        self.follower.notify()
+        self.rewrapper.notify()
+        self.publisher.notify()
+
+    async def _watch_changed(self, watch: WatchId) -> None:
+        await self.scheduler.refresh(watch)
+
+    async def _accounts_changed(self, watch: WatchId | None) -> None:
+        if watch is not None:
+            await self.scheduler.refresh(watch)
+        self.rewrapper.notify()
+        self.publisher.notify()
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """A service over the real outside, and the store that is still to be prepared."""
+
+    service: Service
+    store: SqlStore
+
+
+async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
+    """Fill the ports with the real adapters; what must be closed is left to `stack`. Nothing is contacted yet.
+
+    Raises:
+        ServiceKeysUnusableError: the service's own keys are missing, unsafe or malformed.
+    """
+    shrink_tls_buffers()
+    clock, randomness, ids = SystemClock(), SystemRandomness(), UuidIds()
+    sealer = AesGcmSealer(FileServiceKeys(settings.service_keys.directory), randomness)
+    store = sqlite_store(settings.store, ids=ids)
+    stack.push_async_callback(store.close)
+    outbound = await stack.enter_async_context(Outbound(settings.vaults, settings.network))
+    credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
+    stack.push_async_callback(credentials.close)
+    outside = Outside(
+        store=store,
+        probe_keys=lean_service(outbound.kept, credentials, vaults=settings.vaults),
+        keys=sdk_service(outbound.kept, credentials, vaults=settings.vaults),
+        fresh_keys=sdk_service(outbound.fresh, credentials, vaults=settings.vaults),
+        sealer=sealer,
+        bus=MqttBus(settings.mqtt),
+        clock=clock,
+        randomness=randomness,
+        ids=ids,
+    )
+    return Wired(Service(settings, outside), store)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaVersions:
+    """The schema that the database has (None: empty) and the one that this version needs."""
+
+    current: str | None
+    needed: str
+
+
+def upgrade_store(settings: Settings) -> SchemaVersions:
+    """Bring the database's schema up to date, offline; give what it was.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used, or is of a newer version.
+    """
+    found = upgrade_database(settings.store)
+    return SchemaVersions(found.current, found.head)
+
+
+def store_schema(settings: Settings) -> SchemaVersions:
+    """Tell the database's schema, offline.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used.
+    """
+    found = database_status(settings.store)
+    return SchemaVersions(found.current, found.head)
+
+
+def policy(checks: CheckSettings) -> Policy:
+    """Give the times that `decide` weighs with."""
+    return Policy(
+        check_interval=checks.interval,
+        check_jitter=checks.jitter,
+        confirm_after=checks.confirm_after,
+        confirm_network_after=checks.confirm_network_after,
+        recheck_first=checks.recheck_first,
+        recheck_most=checks.recheck_most,
+        unverified_after=checks.unverified_after,
+    )

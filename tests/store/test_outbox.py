@@ -1,0 +1,72 @@
+import pytest
+from sqlalchemy import select
+
+from byokd.adapters.sql.tables import events
+from byokd.domain.vocabulary import EventType
+from byokd.ports import OutboxRow, Retained, StaleError
+from store.builders import KEY, START, Stage, account_id, at, denial
+
+
+async def test_what_was_committed_waits_to_be_published(stage: Stage) -> None:
+    account = await stage.create()
+    (row,) = await stage.store.unpublished(after=0, limit=10)
+    (stored,) = await stage.history()
+    assert row == OutboxRow(
+        number=1,
+        id="00000000-0000-0000-0000-000000000001",
+        stream=account.id.topic,
+        type=EventType.ACCOUNT_CREATED,
+        time=START,
+        data=stored.data,
+        retained=Retained.SET,
+    )
+
+
+async def test_events_come_in_the_order_of_their_commitment(stage: Stage) -> None:
+    for number in (3, 1, 2):
+        await stage.create(number)
+    await stage.decide(**denial())
+    await stage.store.follow(limit=10, now=at(2))
+    rows = await stage.store.unpublished(after=0, limit=10)
+    assert [row.number for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row.stream for row in rows] == [account_id(number).topic for number in (3, 1, 2, 1, 2, 3)]
+    assert [row.number for row in await stage.store.unpublished(after=2, limit=3)] == [3, 4, 5]
+    assert await stage.store.unpublished(after=6, limit=10) == []
+
+
+async def test_published_events_are_not_given_again(stage: Stage) -> None:
+    for number in (1, 2, 3):
+        await stage.create(number)
+    await stage.store.mark_published([3, 1], now=at(1))
+    assert [row.number for row in await stage.store.unpublished(after=0, limit=10)] == [2]
+
+
+async def test_marking_twice_keeps_the_first_time(stage: Stage) -> None:
+    for number in (1, 2):
+        await stage.create(number)
+    await stage.store.mark_published([1], now=at(1))
+    await stage.store.mark_published([2, 1, 2], now=at(2))
+    marked = await stage.rows(select(events.c.published_at).order_by(events.c.number))
+    assert marked == [(at(1),), (at(2),)]
+
+
+async def test_marking_what_does_not_exist_marks_nothing(stage: Stage) -> None:
+    await stage.create()
+    with pytest.raises(StaleError):
+        await stage.store.mark_published([1, 2], now=at(1))
+    assert len(await stage.store.unpublished(after=0, limit=10)) == 1
+
+
+async def test_more_numbers_than_one_statement_holds(stage: Stage) -> None:
+    for number in range(1, 502):
+        await stage.create(number, key=None)
+    await stage.store.mark_published(range(1, 502), now=at(1))
+    assert await stage.store.unpublished(after=0, limit=1000) == []
+    await stage.store.mark_published([], now=at(1))
+
+
+async def test_numbers_are_never_given_twice(stage: Stage) -> None:
+    await stage.create(key=KEY)
+    await stage.store._runner.write(lambda connection: connection.execute(events.delete()))
+    await stage.create(2)
+    assert [row.number for row in await stage.store.unpublished(after=0, limit=10)] == [2]

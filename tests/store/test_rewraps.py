@@ -1,0 +1,207 @@
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+
+from byokd.adapters.sql.tables import account_keys, accounts
+from byokd.domain.vocabulary import EventType, State
+from byokd.ports import RewrapWork, StaleError
+from store.builders import (
+    KEY,
+    Stage,
+    account_id,
+    at,
+    decision,
+    denial,
+    placement,
+    spec,
+    suspicion,
+    unverified,
+    usability,
+    version,
+)
+
+
+async def _old_version(stage: Stage, **changes: object) -> None:
+    """Decide about the version that the accounts are still on."""
+    watch = await stage.watch()
+    old = watch.versions[0]
+    other = decision(replace(watch, current=old.id), **changes)
+    await stage.store.commit_decision(watch, other, now=at(2))
+
+
+async def test_after_an_adoption_the_accounts_are_to_be_rewrapped(stage: Stage) -> None:
+    account = await stage.create(1)
+    await stage.create(2, key=KEY.at(version(1)))
+    await stage.create(3, key=None)
+    assert await stage.store.rewrap_work(limit=10, now=at(2)) == []
+    await stage.adopt(2)
+    (work,) = await stage.store.rewrap_work(limit=10, now=at(2))
+    wrapped = await stage.store.wrapped_key(account.id)
+    assert work == RewrapWork(account, wrapped, KEY.at(version(2)), 0)
+
+
+async def test_work_is_bounded_and_oldest_first(stage: Stage) -> None:
+    for number in (2, 1, 3):
+        await stage.create(number)
+    await stage.adopt(2)
+    work = await stage.store.rewrap_work(limit=2, now=at(2))
+    assert [item.account.id for item in work] == [account_id(1), account_id(2)]
+    await stage.store.rewrap_failed(work[0], "no", now=at(2), retry_at=at(3))
+    assert [item.account.id for item in await stage.store.rewrap_work(limit=9, now=at(2.9))] == [
+        account_id(2),
+        account_id(3),
+    ]
+    assert [item.account.id for item in await stage.store.rewrap_work(limit=9, now=at(3))] == [
+        account_id(2),
+        account_id(3),
+        account_id(1),
+    ]
+
+
+@pytest.mark.parametrize("trouble", ["denied", "suspected"])
+async def test_nothing_is_moved_off_a_version_in_doubt(stage: Stage, trouble: str) -> None:
+    await stage.create()
+    await stage.adopt(2)
+    await _old_version(stage, **(denial() if trouble == "denied" else suspicion(await stage.watch())))
+    assert await stage.store.rewrap_work(limit=10, now=at(3)) == []
+    await _old_version(stage, **usability(), suspicion=None)
+    assert len(await stage.store.rewrap_work(limit=10, now=at(3))) == 1
+
+
+@pytest.mark.parametrize("trouble", ["denied", "suspected"])
+async def test_nothing_is_moved_onto_a_version_in_doubt(stage: Stage, trouble: str) -> None:
+    await stage.create()
+    watch = await stage.adopt(2)
+    await stage.decide(**(denial() if trouble == "denied" else suspicion(watch)))
+    assert await stage.store.rewrap_work(limit=10, now=at(3)) == []
+
+
+async def test_a_rewrap_moves_the_key_and_keeps_the_previous_one(stage: Stage) -> None:
+    before = await stage.create()
+    watch = await stage.adopt(2)
+    await stage.store.commit_rewrap(await stage.work(), b"sealed wrap 2", now=at(4))
+    after = await stage.account()
+    assert after == replace(
+        before,
+        sequence=2,
+        generation=2,
+        wrapping_version=watch.current,
+        current=KEY.at(version(2)),
+        followed=1,
+        updated_at=at(4),
+    )
+    wrapped = await stage.store.wrapped_key(before.id)
+    assert wrapped is not None
+    assert (wrapped.generation, wrapped.key_identifier, wrapped.sealed) == (2, after.current, b"sealed wrap 2")
+    kept = await stage.rows(
+        select(account_keys.c.generation, account_keys.c.sealed, account_keys.c.superseded_at).order_by(
+            account_keys.c.generation
+        )
+    )
+    assert kept == [(1, b"sealed wrap 1", at(4)), (2, b"sealed wrap 2", None)]
+    row = (await stage.history())[-1]
+    assert (row.type, row.sequence, row.data["sequence"]) == (EventType.ACCOUNTKEY_REWRAPPED, 2, 2)
+    assert row.data["previousKeyIdentifier"] == str(before.current)
+    assert row.data["currentKeyIdentifier"] == str(after.current)
+    assert await stage.store.rewrap_work(limit=10, now=at(5)) == []
+    assert await stage.store.follow(limit=10, now=at(5)) == 0
+
+
+async def test_a_rewrap_tells_of_the_state_that_it_brings(stage: Stage) -> None:
+    await stage.create()
+    await stage.decide(**denial(), **unverified())
+    await stage.store.follow(limit=10, now=at(2))
+    await stage.decide(**usability(), unverified=None)
+    await stage.adopt(2)
+    await stage.store.commit_rewrap(await stage.work(), b"sealed wrap 2", now=at(4))
+    assert (await stage.account()).state is State.ACCESSIBLE
+    rows = (await stage.history())[-3:]
+    assert [row.type for row in rows] == [
+        EventType.ACCOUNTKEY_REWRAPPED,
+        EventType.ACCOUNT_VERIFIED,
+        EventType.ACCOUNT_ACCESSIBLE,
+    ]
+    assert rows[-1].data["previousState"] == State.INACCESSIBLE
+    assert await stage.store.follow(limit=10, now=at(5)) == 0
+
+
+async def test_a_rewrap_of_a_key_that_moved_meanwhile_is_refused(stage: Stage) -> None:
+    await stage.create()
+    await stage.adopt(2)
+    work = await stage.work()
+    await stage.store.commit_rewrap(work, b"sealed wrap 2", now=at(4))
+    before = await stage.contents()
+    with pytest.raises(StaleError):
+        await stage.store.commit_rewrap(work, b"sealed wrap 3", now=at(5))
+    with pytest.raises(StaleError):
+        await stage.store.rewrap_failed(work, "no", now=at(5), retry_at=at(6))
+    assert await stage.contents() == before
+
+
+async def test_a_rewrap_of_a_former_life_is_refused(stage: Stage) -> None:
+    await stage.create(1)
+    await stage.create(2)
+    await stage.adopt(2)
+    work = await stage.work()
+    await stage.store.delete_account(account_id(1), now=at(2))
+    with pytest.raises(StaleError):
+        await stage.store.commit_rewrap(work, b"sealed wrap 2", now=at(4))
+    await stage.create(1, version=2)
+    with pytest.raises(StaleError):
+        await stage.store.commit_rewrap(work, b"sealed wrap 2", now=at(4))
+
+
+async def test_a_change_of_state_meanwhile_does_not_refuse_a_rewrap(stage: Stage) -> None:
+    account = await stage.create()
+    await stage.adopt(2)
+    work = await stage.work()
+    await stage.store.update_account(account, spec(location="northeurope"), None, now=at(3))
+    await stage.store.commit_rewrap(work, b"sealed wrap 2", now=at(4))
+    after = await stage.account()
+    assert (after.sequence, after.generation, after.spec.location) == (3, 2, "northeurope")
+
+
+@pytest.mark.parametrize("trouble", ["denied", "superseded"])
+async def test_a_rewrap_onto_a_version_that_is_not_fit_any_more_is_refused(stage: Stage, trouble: str) -> None:
+    await stage.create()
+    await stage.adopt(2)
+    work = await stage.work()
+    await (stage.decide(**denial()) if trouble == "denied" else stage.adopt(3))
+    before = await stage.contents()
+    with pytest.raises(StaleError):
+        await stage.store.commit_rewrap(work, b"sealed wrap 2", now=at(4))
+    assert await stage.contents() == before
+
+
+async def test_failures_are_counted_and_told_at_every_doubling(stage: Stage) -> None:
+    await stage.create()
+    await stage.adopt(2)
+    for attempt in range(1, 10):
+        work = await stage.work(minutes=60 + attempt)
+        assert work.attempts == attempt - 1
+        await stage.store.rewrap_failed(work, "the vault throttles", now=at(4), retry_at=at(60 + attempt))
+    told = [row for row in await stage.history() if row.type == EventType.ACCOUNTKEY_REWRAP_FAILED]
+    assert [row.data["attempt"] for row in told] == [1, 2, 4, 8]
+    assert [row.sequence for row in told] == [2, 3, 4, 5]
+    assert told[0].data["failure"] == "the vault throttles"
+    assert told[0].data["targetKeyIdentifier"] == str(KEY.at(version(2)))
+    counted = await stage.rows(select(accounts.c.rewrap_attempts, accounts.c.rewrap_due_at))
+    assert counted == [(9, at(69))]
+
+
+async def test_success_and_a_move_forget_the_failures(stage: Stage) -> None:
+    for number in (1, 2):
+        await stage.create(number)
+    await stage.adopt(2)
+    for number in (1, 2):
+        await stage.store.rewrap_failed(await stage.work(number), "no", now=at(2), retry_at=at(3))
+    await stage.store.commit_rewrap(await stage.work(1), b"sealed wrap 2", now=at(4))
+    await stage.store.update_account(await stage.account(2), spec(2), placement(2), now=at(4))
+    assert await stage.rows(select(accounts.c.rewrap_attempts, accounts.c.rewrap_due_at)) == [(0, None), (0, None)]
+
+
+async def test_a_work_item_shows_no_wrapped_key(stage: Stage) -> None:
+    await stage.create()
+    await stage.adopt(2)
+    assert "sealed wrap" not in repr(await stage.work())
