@@ -1,0 +1,38 @@
+"""`python -m benchmarks [NAME ...]`: run, print a table, write build/bench.json."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.check_cpu import check_cpu
+
+BENCHMARKS = {"check_cpu": check_cpu}
+OUTPUT = Path("build/bench.json")
+
+
+def main() -> int:
+    """Run the named benchmarks, or all."""
+    names = sys.argv[1:] or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        print(
+            f"error: no benchmark {', '.join(sorted(unknown))}\nhint: there are {', '.join(BENCHMARKS)}",
+            file=sys.stderr,
+        )
+        return 2
+    figures = {}
+    for name in names:
+        figures |= asyncio.run(BENCHMARKS[name]())
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"{'figure':<24} {'median':>8} {'min':>8} {'max':>8}  runs  unit")
+    for name, figure in figures.items():
+        print(
+            f"{name:<24} {figure['value']:>8.3f} {figure['min']:>8.3f} {figure['max']:>8.3f}  {figure['runs']:>4}  "
+            f"{figure['unit']}, against {figure['against']}"
+        )
+    print(f"written to {OUTPUT}")
+    return 0
+
+
+sys.exit(main())

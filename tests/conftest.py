@@ -1,0 +1,47 @@
+"""Tests marked `real(name)` need a real part. Where it is missing they are not run, and that is said at the very end.
+
+BYOKD_TESTS_REQUIRE_REAL=1 makes a missing part a failure instead.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Generator
+
+import pytest
+
+from parts.registry import PARTS
+
+_NOT_RUN = "not run: real part"
+
+
+def pytest_sessionstart() -> None:
+    # Until a loop is set or refused, asyncio makes one for whoever asks; pytest-asyncio asks, and never closes it.
+    asyncio.set_event_loop(None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("real"):
+        (name,) = marker.args
+        part = PARTS[name]
+        if part.is_there():
+            continue
+        if os.environ.get("BYOKD_TESTS_REQUIRE_REAL") == "1":
+            pytest.fail(f"{name} is missing: {part.how_to_get_it}", pytrace=False)
+        item.user_properties.append((_NOT_RUN, name))
+        pytest.skip(f"{name} is missing: {part.how_to_get_it}")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    yield
+    missing = Counter(
+        name
+        for report in terminalreporter.stats.get("skipped", ())
+        for key, name in getattr(report, "user_properties", ())
+        if key == _NOT_RUN
+    )
+    if missing:
+        terminalreporter.section("real parts that are missing")
+    for name, count in sorted(missing.items()):
+        terminalreporter.write_line(f"not run: {name} ({count} tests): {PARTS[name].how_to_get_it}")

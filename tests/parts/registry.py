@@ -1,0 +1,45 @@
+"""The real parts that tests need and a machine may lack: how to tell, and how to get them."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+"""Debian keeps daemons where an ordinary user's PATH does not look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    is_there: Callable[[], bool]
+    how_to_get_it: str
+
+
+def program(name: str) -> str | None:
+    return shutil.which(name, path=SEARCH_PATH)
+
+
+def _programs(*names: str) -> Callable[[], bool]:
+    return lambda: all(program(name) is not None for name in names)
+
+
+def _any_program(*names: str) -> Callable[[], bool]:
+    return lambda: any(program(name) is not None for name in names)
+
+
+def _module(name: str) -> Callable[[], bool]:
+    return lambda: importlib.util.find_spec(name) is not None
+
+
+PARTS = {
+    "mosquitto": Part(
+        _programs("mosquitto", "mosquitto_passwd"), "install the Debian package mosquitto, or run tests/set-up"
+    ),
+    "iotcore": Part(_module("iotcore"), "install the Python package iotcore, or run make setup"),
+    "systemd": Part(_programs("systemd-analyze"), "install the Debian package systemd"),
+    "chromium": Part(
+        _any_program("chromium", "chromium-browser", "google-chrome"), "install the Debian package chromium"
+    ),
+    "postgresql": Part(_programs("postgres"), "install the Debian package postgresql, with its programs on the PATH"),
+}
