@@ -91,7 +91,7 @@ def prepare_file(path: Path) -> None:
             hint="make it, owned by the service's user and closed to others, or change store.url",
         )
     # The write-ahead log is made beside the file, so a writable file alone would not do.
-    if not os.access(directory, os.W_OK | os.X_OK):
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
         raise StoreUnavailableError(
             f"the directory {directory} of the database is not writable",
             hint="let the service's user write it, or change store.url",
