@@ -103,15 +103,17 @@ def delete(account: str, socket_path: Path, as_json: bool) -> None:
 @socket_option
 @json_option
 def check(account: str, socket_path: Path, as_json: bool) -> None:
-    """Check an account's key now. Exit 1 when it is not usable."""
+    """Check an account's key now. Exit 1 when the version that wraps the account is not usable."""
     _, answer = call(socket_path, "POST", "/account/check", ref=account)
-    usable = all(observation["outcome"] == "Usable" for observation in answer["observations"])
+    own = [observation for observation in answer["observations"] if observation["wrapsAccount"]]
+    usable = bool(own) and all(observation["outcome"] == "Usable" for observation in own)
     if as_json:
         print_json(answer)
     else:
         for observation in answer["observations"]:
             reason = f" ({observation['reason']})" if observation["reason"] else ""
-            click.echo(f"{observation['outcome']}{reason}: {observation['keyIdentifier']}")
+            role = "wraps this account" if observation["wrapsAccount"] else "not this account's any more, or not yet"
+            click.echo(f"{observation['outcome']}{reason}: {observation['keyIdentifier']}  ({role})")
             click.echo(f"  {observation['message']}")
             if observation["confirming"]:
                 click.echo(f"  awaits confirmation at {answer['nextCheck']}")

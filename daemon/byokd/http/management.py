@@ -103,9 +103,10 @@ class _Api:
         checked = await self.managed.scheduler.check_now(found.watch)
         if checked is None:
             raise _problem(409, "the account's key is not watched any more", "show the account again")
+        account = await self.managed.find(str(found.id))
         return {
-            "account": shown(await self.managed.find(str(found.id))),
-            "observations": list(_observations(checked)),
+            "account": shown(account),
+            "observations": list(_observations(checked, account)),
             "warnings": [asdict(warning) for warning in checked.decision.warnings],
             "nextCheck": instant(checked.decision.next_due),
         }
@@ -139,13 +140,14 @@ async def _bounded(request: Request, call_next: Callable[[Request], Awaitable[Re
     return await call_next(request)
 
 
-def _observations(checked: Checked) -> Iterator[dict[str, object]]:
+def _observations(checked: Checked, account: Account) -> Iterator[dict[str, object]]:
     for version in checked.watch.versions:
         observation = checked.decision.observations.get(version.id)
         if observation is None:
             continue
         yield {
             "keyIdentifier": str(checked.watch.key.at(version.version)),
+            "wrapsAccount": version.id == account.wrapping_version,
             "outcome": str(observation.outcome),
             "reason": None if observation.reason is None else str(observation.reason),
             "message": observation.message,

@@ -6,7 +6,13 @@ from typing import TextIO
 
 import structlog
 
-QUIET = {"azure": logging.CRITICAL, "aiomqtt": logging.CRITICAL, "mqtt": logging.CRITICAL, "asyncio": logging.ERROR}
+QUIET = {
+    "azure": logging.CRITICAL,
+    "msal": logging.CRITICAL,
+    "aiomqtt": logging.CRITICAL,
+    "mqtt": logging.CRITICAL,
+    "asyncio": logging.ERROR,
+}
 """Libraries that log what byokd classifies and tells itself, or more than may be told."""
 
 
@@ -45,5 +51,5 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
     root.setLevel(level.upper())
     for name, quiet in QUIET.items():
         logging.getLogger(name).setLevel(quiet)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "aiohttp"):
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "aiohttp", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -101,6 +101,7 @@ class Rewrapper:
             await self._failed(work, error)
         else:
             self._metrics.rewraps.labels("done").inc()
+            _log.info("account-key-rewrapped", account=str(work.account.id), key=str(work.target))
 
     async def _move(self, work: RewrapWork) -> bytes:
         customer_key = work.account.spec.customer_key

@@ -1,0 +1,99 @@
+"""The `Bus` port on MQTT 5."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from byokd.adapters.mqtt.connection import Connection, Terms
+from byokd.adapters.mqtt.dialling import Address, dial, trust
+from byokd.ports import BusMessage, BusSession, BusUnavailableError
+from byokd.settings import MqttSettings
+
+_PORT = 1883
+_TLS_PORT = 8883
+
+
+class MqttBus:
+    """Makes connections; holds none. The files of the settings are read for each, so that they may be replaced."""
+
+    def __init__(self, settings: MqttSettings) -> None:
+        self._settings = settings
+        url = urlsplit(settings.url)
+        tls = url.scheme == "mqtts"
+        self._address = Address(url.hostname or "", url.port or (_TLS_PORT if tls else _PORT), tls=tls)
+
+    @asynccontextmanager
+    async def connect(self, client_id: str, *, will: BusMessage | None = None) -> AsyncIterator[BusSession]:
+        """Open a new connection; see `Bus`.
+
+        A connection that was lost is reported once more when the context is left without an exception, because only
+        that error tells why.
+        """
+        connection = await self._open(client_id, will)
+        try:
+            yield connection
+            if connection.is_over:
+                raise connection.loss()
+        finally:
+            connection.close()
+
+    async def _open(self, client_id: str, will: BusMessage | None) -> Connection:
+        seconds = self._settings.connect_timeout.total_seconds()
+        try:
+            async with asyncio.timeout(seconds):
+                context, password = await asyncio.to_thread(self._read_files)
+                return await self._connected(client_id, will, context, password)
+        except TimeoutError:
+            raise BusUnavailableError(f"{self._address}: no answer to CONNECT within {seconds:g} s") from None
+        except ssl.SSLCertVerificationError as error:
+            authorities = self._settings.ca_file or "the system's authorities"
+            raise BusUnavailableError(
+                f"{self._address}: its certificate is not vouched for by {authorities}: {error.verify_message}"
+            ) from None
+        except OSError as error:
+            raise BusUnavailableError(f"{self._address}: {_words(error)}") from None
+
+    async def _connected(
+        self, client_id: str, will: BusMessage | None, context: ssl.SSLContext | None, password: str | None
+    ) -> Connection:
+        terms = Terms(
+            client_id=client_id,
+            username=self._settings.username,
+            password=password,
+            keepalive=max(1, int(self._settings.keepalive.total_seconds())),
+            publish_timeout=self._settings.publish_timeout.total_seconds(),
+            will=will,
+        )
+        connection = Connection(self._address, terms)
+        opened = await dial(self._address, context)
+        try:
+            await connection.open(opened)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _read_files(self) -> tuple[ssl.SSLContext | None, str | None]:
+        settings = self._settings
+        password = None
+        reading = settings.ca_file
+        try:
+            context = trust(settings.ca_file) if self._address.tls else None
+            if settings.password_file is not None:
+                reading = settings.password_file
+                password = settings.password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            why = _words(error) if isinstance(error, OSError) else "it is not UTF-8"
+            raise BusUnavailableError(f"cannot read {reading}: {why}") from None
+        return context, password
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

@@ -1,0 +1,254 @@
+"""One MQTT connection on aiomqtt, with the traps of aiomqtt closed.
+
+aiomqtt binds paho-mqtt's socket, timers and callbacks to the event loop, and that is what it is used for here. Its
+`publish` is not used: it reports a refused message as sent, and waits out its time limit when the connection drops. Its
+`connect` is not used: cancelled, it leaves a thread that connects later. Three private names are reached:
+
+* `aiomqtt.Client._client`, the paho client, used by its public methods and callbacks;
+* `aiomqtt.Client._disconnected`, the only place that tells of an exception in aiomqtt's reader or writer;
+* `paho.mqtt.client.Client._create_socket`, so that paho takes the socket that was opened for it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import aiomqtt
+from paho.mqtt.client import ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from byokd.adapters.mqtt.dialling import Address
+from byokd.ports import BusMessage, BusRefusedError, BusUnavailableError
+
+CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
+
+_PACKET_OVERHEAD_BYTES = 100
+"""More than header, packet identifier and properties of one PUBLISH take together."""
+
+_UNLIMITED_BYTES = 2**31
+
+_MAX_RECEIVE_MAXIMUM = 65_535
+"""What MQTT 5 assumes when CONNACK names none; who publishes has a window of its own."""
+
+# Whatever matters of what the libraries log is raised in words; they would repeat it at every attempt.
+_library_log = logging.getLogger("byokd.adapters.mqtt.library")
+_library_log.setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Terms:
+    """What a connection is made with. Times in seconds."""
+
+    client_id: str
+    username: str | None
+    password: str | None
+    keepalive: int
+    publish_timeout: float
+    will: BusMessage | None
+
+
+class Connection:
+    """A `BusSession`, from CONNECT to the loss of its socket. Opened and closed once, in one event loop."""
+
+    def __init__(self, address: Address, terms: Terms) -> None:
+        self._address = address
+        self._terms = terms
+        client = aiomqtt.Client(
+            address.host,
+            address.port,
+            identifier=terms.client_id,
+            username=terms.username,
+            password=terms.password,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            will=None if terms.will is None else _will(terms.will),
+            max_inflight_messages=_MAX_RECEIVE_MAXIMUM,
+            logger=_library_log,
+        )
+        self._paho = client._client  # noqa: SLF001 - see the module's docstring
+        self._paho.on_connect = self._on_connect
+        self._paho.on_disconnect = self._on_disconnect
+        self._paho.on_publish = self._on_publish
+        self._paho.on_socket_register_write = self._on_socket_register_write
+        client._disconnected.add_done_callback(self._on_broken)  # noqa: SLF001 - see the module's docstring
+        loop = self._loop = asyncio.get_running_loop()
+        self._accepted: asyncio.Future[None] = loop.create_future()
+        self._over: asyncio.Future[str] = loop.create_future()
+        self._waiting: dict[int, asyncio.Future[ReasonCode | None]] = {}
+        self._socket: socket.socket | None = None
+        self._room = asyncio.Semaphore(_MAX_RECEIVE_MAXIMUM)
+        self._largest_packet = _UNLIMITED_BYTES
+        self._retains = True
+        self._properties = _described(PacketTypes.PUBLISH)
+
+    async def open(self, opened: socket.socket) -> None:
+        """Take the socket, send CONNECT and wait for the broker's CONNACK.
+
+        Raises:
+            BusUnavailableError: the broker refused, or closed the socket.
+        """
+        self._socket = opened
+        self._paho._create_socket = lambda: opened  # type: ignore[method-assign]  # noqa: SLF001 - as above
+        self._paho.connect(self._address.host, self._address.port, self._terms.keepalive, clean_start=True)
+        answers: set[asyncio.Future[Any]] = {self._accepted, self._over}
+        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+        if self._over.done():
+            raise self.loss()
+
+    async def publish(self, message: BusMessage) -> None:
+        """Send with QoS 1, in the order of the calls, and wait for the PUBACK; see `BusSession`."""
+        self._check(message)
+        async with self._room:
+            reason = await self._acknowledgement(self._send(message))
+        if reason is None:
+            raise self.loss()
+        if reason.is_failure:
+            raise BusRefusedError(str(reason))
+
+    def _send(self, message: BusMessage) -> int:
+        if self._over.done():
+            raise self.loss()
+        properties = self._properties if message.payload else None
+        info = self._paho.publish(message.topic, message.payload, 1, message.retain, properties)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self.give_up("a message could not be queued")
+            raise self.loss()
+        return info.mid
+
+    async def _acknowledgement(self, mid: int) -> ReasonCode | None:
+        """Wait for the PUBACK; give its reason, or nothing when the connection was lost."""
+        acknowledged: asyncio.Future[ReasonCode | None] = self._loop.create_future()
+        self._waiting[mid] = acknowledged
+        try:
+            async with asyncio.timeout(self._terms.publish_timeout):
+                return await acknowledged
+        except TimeoutError:
+            self.give_up(f"a message was not acknowledged within {self._terms.publish_timeout:g} s")
+            return None
+        finally:
+            del self._waiting[mid]
+
+    async def lost(self) -> None:
+        """Wait until the connection is over."""
+        await asyncio.wait({self._over})
+
+    def loss(self) -> BusUnavailableError:
+        """Tell why the connection is over. Before that it is a defect to ask."""
+        return BusUnavailableError(f"{self._address}: {self._over.result()}")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection is lost, given up or closed."""
+        return self._over.done()
+
+    def close(self) -> None:
+        """Say goodbye, so that no Will is sent, and close at once; what was in flight is discarded."""
+        self._end("closed by us")
+        self._disconnect()
+        self.give_up("closed by us")
+
+    def give_up(self, reason: str) -> None:
+        """Close without goodbye. Everything that waits ends with that reason."""
+        self._end(reason)
+        if self._paho.socket() is not None and self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            # Writing to a dead socket is paho's public way to drop it with all watchers and timers, whatever its state.
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        # Without this callback paho writes at once, and nothing is left to be watched for.
+        self._paho.on_socket_register_write = None
+        self._paho.disconnect()
+        self._paho.loop_write()
+
+    def _check(self, message: BusMessage) -> None:
+        # A broker closes the connection over a packet that CONNACK forbade, and would do so after each reconnect.
+        size = len(message.payload) + len(message.topic.encode()) + _PACKET_OVERHEAD_BYTES
+        if size > self._largest_packet:
+            raise BusRefusedError(f"the broker takes no more than {self._largest_packet} bytes")
+        if message.retain and not self._retains:
+            raise BusRefusedError("the broker does not retain messages")
+
+    def _end(self, reason: str) -> None:
+        if not self._over.done():
+            self._over.set_result(reason)
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _on_connect(
+        self,
+        _client: object,
+        _userdata: Any,  # noqa: ANN401 - paho's signature
+        _flags: ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._end(f"the broker refused the connection: {reason}")
+        elif getattr(properties, "MaximumQoS", 1) < 1:
+            self._end("the broker does not acknowledge messages (its maximum QoS is 0)")
+        elif not self._accepted.done():
+            self._largest_packet = getattr(properties, "MaximumPacketSize", _UNLIMITED_BYTES)
+            self._retains = bool(getattr(properties, "RetainAvailable", 1))
+            self._room = asyncio.Semaphore(getattr(properties, "ReceiveMaximum", _MAX_RECEIVE_MAXIMUM))
+            self._accepted.set_result(None)
+
+    def _on_disconnect(
+        self,
+        _client: object,
+        _userdata: Any,  # noqa: ANN401 - paho's signature
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._end(f"the broker closed the connection: {reason}")
+        else:
+            self._end("the connection broke")
+
+    def _on_publish(
+        self,
+        _client: object,
+        _userdata: Any,  # noqa: ANN401 - paho's signature
+        mid: int,
+        reason: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        waiting = self._waiting.get(mid)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reason)
+
+    def _on_socket_register_write(self, *_: object) -> None:
+        # aiomqtt's own callback watches one turn of the loop later, when the socket may be closed already and its
+        # number another's.
+        if self._socket is not None:
+            self._loop.add_writer(self._socket.fileno(), self._write)
+
+    def _write(self) -> None:
+        try:
+            self._paho.loop_write()
+        except Exception:  # noqa: BLE001 - whatever it is, what has been written is unknown
+            self.give_up("writing failed")
+
+    def _on_broken(self, broken: asyncio.Future[None]) -> None:
+        if not broken.cancelled() and broken.exception() is not None:
+            self.give_up("what the broker sent could not be read")
+
+
+def _described(packet: int) -> Properties:
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties.ContentType = CONTENT_TYPE
+    properties.PayloadFormatIndicator = 1
+    return properties
+
+
+def _will(message: BusMessage) -> aiomqtt.Will:
+    properties = _described(PacketTypes.WILLMESSAGE) if message.payload else None
+    return aiomqtt.Will(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
