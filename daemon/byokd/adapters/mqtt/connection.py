@@ -84,7 +84,7 @@ class Connection:
         self._room = asyncio.Semaphore(_MAX_RECEIVE_MAXIMUM)
         self._largest_packet = _UNLIMITED_BYTES
         self._retains = True
-        self._properties = _described(PacketTypes.PUBLISH)
+        self._properties = _Described(PacketTypes.PUBLISH)
 
     async def open(self, opened: socket.socket) -> None:
         """Take the socket, send CONNECT and wait for the broker's CONNACK.
@@ -242,13 +242,21 @@ class Connection:
             self.give_up("what the broker sent could not be read")
 
 
-def _described(packet: int) -> Properties:
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    properties.ContentType = CONTENT_TYPE
-    properties.PayloadFormatIndicator = 1
-    return properties
+class _Described(Properties):
+    """What every event says of its payload, packed once: paho packs properties anew for every message."""
+
+    def __init__(self, packet: int) -> None:
+        super().__init__(packet)  # type: ignore[no-untyped-call]
+        self.ContentType = CONTENT_TYPE
+        self.PayloadFormatIndicator = 1
+        packed: bytes = super().pack()  # type: ignore[no-untyped-call]
+        object.__setattr__(self, "_packed", packed)  # paho's own setter knows only the names of properties
+
+    def pack(self) -> bytes:
+        packed: bytes = object.__getattribute__(self, "_packed")
+        return packed
 
 
 def _will(message: BusMessage) -> aiomqtt.Will:
-    properties = _described(PacketTypes.WILLMESSAGE) if message.payload else None
+    properties = _Described(PacketTypes.WILLMESSAGE) if message.payload else None
     return aiomqtt.Will(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)

@@ -1,0 +1,100 @@
+"""What a session promises, on either broker."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+
+from bus.support import bus, message
+from byokd.adapters.mqtt.connection import CONTENT_TYPE
+from byokd.ports import BusUnavailableError
+from parts.leftovers import open_sockets, other_tasks
+from parts.subscriber import subscriber
+
+CHILD = """
+import asyncio, sys
+from bus.support import bus, message
+async def main():
+    async with bus(sys.argv[1]).connect("doomed", will=message("doomed/status", b"offline", retain=True)) as session:
+        await session.publish(message("doomed/status", b"online", retain=True))
+        print("connected", flush=True)
+        await session.lost()
+asyncio.run(main())
+"""
+
+
+async def test_a_message_arrives_with_its_content_type(broker: str) -> None:
+    async with subscriber(broker) as heard, bus(broker).connect("sender") as session:
+        await session.publish(message("some/events", b'{"a":1}'))
+        (arrived,) = await heard.hears("some/events")
+    assert arrived.payload == b'{"a":1}'
+    assert arrived.properties == {"ContentType": CONTENT_TYPE, "PayloadFormatIndicator": 1}
+    assert not arrived.retained
+
+
+async def test_a_retained_message_waits_for_subscribers_and_can_be_cleared(broker: str) -> None:
+    async with bus(broker).connect("sender") as session:
+        await session.publish(message("some/state", b"{}", retain=True))
+        async with subscriber(broker) as heard:
+            (arrived,) = await heard.hears("some/state")
+            assert arrived.retained
+        await session.publish(message("some/state", b"", retain=True))
+        await session.publish(message("other/state", b"{}", retain=True))
+    async with subscriber(broker) as heard:
+        await heard.hears("other/state")
+        assert not heard.on("some/state")
+
+
+async def test_concurrent_messages_keep_their_order(broker: str) -> None:
+    async with subscriber(broker) as heard, bus(broker).connect("sender") as session:
+        await asyncio.gather(*(session.publish(message("some/events", b"%d" % number)) for number in range(300)))
+        arrived = await heard.hears("some/events", times=300)
+    assert [int(one.payload) for one in arrived] == list(range(300))
+
+
+async def test_a_session_leaves_nothing_behind_and_no_will(broker: str) -> None:
+    before = open_sockets()
+    async with subscriber(broker) as heard:
+        own = open_sockets(), await other_tasks()
+        async with bus(broker).connect("sender", will=message("sender/status", b"offline")) as session:
+            await session.publish(message("some/events"))
+        assert (open_sockets(), await other_tasks()) == own
+        async with bus(broker).connect("other") as session:
+            await session.publish(message("other/events"))
+        await heard.hears("other/events")
+        assert not heard.on("sender/status")
+    assert open_sockets() == before
+
+
+async def test_a_killed_client_is_reported_by_its_will(broker: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    async with subscriber(broker) as heard:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CHILD, broker, stdout=asyncio.subprocess.PIPE, env=environment
+        )
+        try:
+            assert child.stdout is not None
+            assert await child.stdout.readline() == b"connected\n"
+        finally:
+            child.send_signal(signal.SIGKILL)
+            await child.communicate()
+        statuses = await heard.hears("doomed/status", times=2)
+    assert [status.payload for status in statuses] == [b"online", b"offline"]
+    assert statuses[1].properties["ContentType"] == CONTENT_TYPE
+
+
+async def test_a_newer_session_of_the_same_name_ends_the_older_one(broker: str) -> None:
+    async def be_older() -> None:
+        async with bus(broker).connect("twin") as older:
+            begun.set()
+            await older.lost()
+
+    begun = asyncio.Event()
+    living = asyncio.create_task(be_older())
+    await begun.wait()
+    async with bus(broker).connect("twin") as newer:
+        with pytest.raises(BusUnavailableError, match=r"Session taken over|the connection broke"):
+            await living
+        await newer.publish(message())
