@@ -1,0 +1,423 @@
+"""A whole service on virtual time: the real runtime, store and sealer; simulated vaults and bus."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import looptime
+from sqlalchemy import select
+from structlog.testing import capture_logs
+
+from byokd.adapters.sealing.key_files import FileServiceKeys
+from byokd.adapters.sealing.sealer import AesGcmSealer
+from byokd.adapters.sql.store import SqlStore, open_inline
+from byokd.adapters.sql.tables import account_keys, events
+from byokd.domain.accounts import Account, AccountSpec, CustomerKey
+from byokd.domain.identifiers import AccountId, KeyIdentifier
+from byokd.domain.payload import Payload
+from byokd.domain.verdict import Watch
+from byokd.domain.vocabulary import State
+from byokd.ports import BusMessage, BusUnavailableError, KeyTarget, StoreUnavailableError
+from byokd.runtime.account_keys import AccountKeys
+from byokd.runtime.registrar import Action
+from byokd.runtime.wiring import Outside, Service
+from byokd.settings import Settings
+from store.builders import CountingIds, finish
+from virtual.vaults import IDENTITY, TENANT, SimulatedVaults, Vault
+
+T = TypeVar("T")
+
+START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+PREFIX = "byokd/v1"
+MINUTE, HOUR = 60.0, 3600.0
+
+
+def virtually(scenario: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a loop of its own, on virtual time: for tests that run many."""
+    with asyncio.Runner(loop_factory=lambda: looptime.new_event_loop(start=0, noop_cycles=2)) as runner:
+        return runner.run(scenario)
+
+
+class VirtualClock:
+    """As the clock of the machine, but that the day begins with the loop; `stepped` is what NTP did to it.
+
+    Looking at it takes a nanosecond: timers may fire that much early, and on a clock that stands still whoever looks
+    again and waits for the rest would do so for ever.
+    """
+
+    def __init__(self) -> None:
+        self._looked = 0
+        self.stepped = timedelta(0)
+
+    def now(self) -> datetime:
+        return START + self.stepped + timedelta(seconds=asyncio.get_running_loop().time())
+
+    def monotonic(self) -> float:
+        self._looked += 1
+        return asyncio.get_running_loop().time() + self._looked * 1e-9
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class SeededRandomness:
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)  # noqa: S311 - repeatable
+
+    def bytes(self, count: int) -> bytes:
+        return self._random.randbytes(count)
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._random.uniform(low, high)
+
+
+class MemoryBus:
+    """A broker that accepts everything, keeps what is retained, and notes when what came."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[float, BusMessage]] = []
+        self.retained: dict[str, bytes] = {}
+        self.down = False
+        self._lost: set[asyncio.Event] = set()
+
+    def drop(self) -> None:
+        """Break every connection and take no new one until `back`."""
+        self.down = True
+        for lost in self._lost:
+            lost.set()
+
+    def back(self) -> None:
+        self.down = False
+
+    @asynccontextmanager
+    async def connect(
+        self,
+        client_id: str,
+        *,
+        will: BusMessage | None = None,  # noqa: ARG002 - nobody here watches for absence
+    ) -> AsyncIterator["MemorySession"]:
+        if self.down:
+            raise BusUnavailableError(f"no broker for {client_id}")
+        lost = asyncio.Event()
+        self._lost.add(lost)
+        try:
+            yield MemorySession(self, lost)
+        finally:
+            self._lost.discard(lost)
+
+    def told(self, account: AccountId) -> list[dict[str, Any]]:
+        """The events of an account as they came, with the virtual second at which they did."""
+        topic = f"{PREFIX}/{account.topic}/events"
+        return self._events(topic)
+
+    def told_of_key(self, key: KeyIdentifier) -> list[dict[str, Any]]:
+        return self._events(f"{PREFIX}/{key.topic}/events")
+
+    def _events(self, topic: str) -> list[dict[str, Any]]:
+        return [{**json.loads(message.payload), "at": at} for at, message in self.messages if message.topic == topic]
+
+
+class MemorySession:
+    def __init__(self, bus: MemoryBus, lost: asyncio.Event) -> None:
+        self._bus = bus
+        self._lost = lost
+
+    async def publish(self, message: BusMessage) -> None:
+        await asyncio.sleep(0)
+        if self._lost.is_set():
+            raise BusUnavailableError("the connection was lost")
+        self._bus.messages.append((asyncio.get_running_loop().time(), message))
+        if message.retain and message.payload:
+            self._bus.retained[message.topic] = message.payload
+        elif message.retain:
+            self._bus.retained.pop(message.topic, None)
+
+    async def lost(self) -> None:
+        await self._lost.wait()
+
+
+_SUPERSEDED = select(account_keys.c.account).where(account_keys.c.superseded_at.is_not(None)).limit(1)
+WRITES = frozenset(
+    {
+        "claim_vaults",
+        "commit_decision",
+        "commit_rewrap",
+        "rewrap_failed",
+        "create_account",
+        "update_account",
+        "delete_account",
+        "mark_published",
+    }
+)
+POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_work", "settle"})
+"""What is asked every few seconds, and what may change the answer (beside what was polled and found work)."""
+
+
+class TroubledStore:
+    """The store, with trouble on demand: before the transaction, or after it (its outcome is unknown, as promised).
+
+    While nothing is written, hours of polling would be the same few transactions thousands of times; those that found
+    nothing to do are not repeated.
+    """
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self.calls = 0
+        self.fail_at: frozenset[int] = frozenset()
+        self.fail_all = False
+        self.after = False
+        self.failed: list[str] = []
+        self._nothing: dict[str, object] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        transaction = getattr(self._store, name)
+
+        async def troubled(*args: object, **kwargs: object) -> object:
+            self.calls += 1
+            strikes = self.fail_all or self.calls in self.fail_at
+            if strikes and not self.after:
+                raise self._trouble(name)
+            if name in self._nothing:
+                return self._nothing[name]
+            if name in WRITES:
+                self._nothing.clear()
+            result = await transaction(*args, **kwargs)
+            if name in {"ping", "census"}:
+                self._nothing[name] = result
+            elif name in POLLED and not kwargs.get("after"):
+                if result:
+                    self._nothing.clear()
+                elif await self._is_idle(name):
+                    self._nothing[name] = result
+            if strikes:
+                raise self._trouble(name)
+            return result
+
+        return troubled
+
+    async def _is_idle(self, name: str) -> bool:
+        """Whether nothing to do now means nothing to do later."""
+        if name == "rewrap_work":
+            return (await self._store.census()).rewraps_waiting == 0
+        if name == "settle":
+            return not await self._store._runner.read(lambda c: c.execute(_SUPERSEDED).first())
+        return True
+
+    def _trouble(self, name: str) -> StoreUnavailableError:
+        self.failed.append(name)
+        return StoreUnavailableError("the disk is full", hint="make room")
+
+
+class World:
+    """The outside, which outlives every service over it."""
+
+    def __init__(self, service_keys: Path, *, seed: int = 0, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.clock = VirtualClock()
+        self.randomness = SeededRandomness(seed)
+        self.ids = CountingIds()
+        self.vaults = SimulatedVaults(self.clock, seed=seed)
+        self.bus = MemoryBus()
+        self.sealer = AesGcmSealer(FileServiceKeys(service_keys), self.randomness)
+        self.sql = open_inline(self.ids)
+        self.store = TroubledStore(self.sql)
+        self.logs: list[Any] = []
+        self._service: Service | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._stop: asyncio.Event | None = None
+
+    @property
+    def service(self) -> Service:
+        assert self._service is not None
+        return self._service
+
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["World"]:
+        """Run a service; at the end it must stop in good order, if it still runs."""
+        with capture_logs() as self.logs:
+            await self.start()
+            try:
+                yield self
+                if self._running is not None:
+                    await self.stop()
+            finally:
+                await self.crash()
+
+    async def start(self) -> None:
+        self._service = self._new_service()
+        self._stop = asyncio.Event()
+
+        async def prepare() -> None:
+            await self.store.ping()
+
+        daemon = self._service.daemon(self._stop, prepare=prepare, always=[], closing=[])
+        self._running = asyncio.create_task(daemon.run(), name="daemon")
+        await asyncio.sleep(0.001)
+
+    def _new_service(self) -> Service:
+        outside = Outside(
+            store=self.store,
+            probe_keys=self.vaults.probe,
+            keys=self.vaults.kept,
+            fresh_keys=self.vaults.fresh,
+            sealer=self.sealer,
+            bus=self.bus,
+            clock=self.clock,
+            randomness=self.randomness,
+            ids=self.ids,
+        )
+        return Service(self.settings, outside)
+
+    async def stop(self) -> None:
+        """As SIGTERM does."""
+        assert self._stop is not None
+        assert self._running is not None
+        self._stop.set()
+        running, self._running = self._running, None
+        await running
+
+    async def crash(self) -> None:
+        """End everything at once, without a word."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+    async def restart(self) -> None:
+        await self.crash()
+        await self.start()
+
+    def is_alive(self) -> bool:
+        return self._running is not None and not self._running.done()
+
+    async def register(self, key: KeyIdentifier, *, first: int = 1, count: int = 1) -> list[AccountId]:
+        """Create accounts by the registrar."""
+        made = []
+        for number in range(first, first + count):
+            spec = spec_of(number, key)
+            result = await self.service.registrar.apply(spec)
+            assert result.action is Action.CREATED, result
+            made.append(spec.id)
+        return made
+
+    async def account(self, account: AccountId) -> Account:
+        found = await self.sql.account(account)
+        assert found is not None
+        return found
+
+    async def state(self, account: AccountId) -> State:
+        return (await self.account(account)).state
+
+    async def watch(self, key: KeyIdentifier) -> Watch:
+        found = await self.sql.find_watch(KeyTarget(IDENTITY, TENANT, key))
+        assert found is not None
+        return found
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], *, within: float) -> float:
+        """Wait until something holds, looking ten times a second; give how long that took."""
+        begun = self.now
+        while not await condition():
+            assert self.now - begun <= within, f"not within {within} s"
+            await asyncio.sleep(0.1)
+        return self.now - begun
+
+    async def until_told(self, account: AccountId, type_: str, *, within: float, times: int = 1) -> dict[str, Any]:
+        """Wait for an event of that type on the bus."""
+
+        async def is_told() -> bool:
+            return len(self.told(account, type_)) >= times
+
+        await self.until(is_told, within=within)
+        return self.told(account, type_)[times - 1]
+
+    def told(self, account: AccountId, type_: str | None = None) -> list[dict[str, Any]]:
+        """Events on the bus, each once, in the order of their first arrival."""
+        return _once([event for event in self.bus.told(account) if type_ in {None, event["type"]}])
+
+    def told_of_key(self, key: KeyIdentifier, type_: str) -> list[dict[str, Any]]:
+        return _once([event for event in self.bus.told_of_key(key) if event["type"] == type_])
+
+    async def open(self, account: Account) -> Payload:
+        """Open an account key as stored, past all bad luck; raises what `AccountKeys.open` raises."""
+        wrapped = await self.sql.wrapped_key(account.id)
+        assert wrapped is not None
+        keys = AccountKeys(
+            self.vaults.kept,
+            self.sealer,
+            clock=self.clock,
+            randomness=self.randomness,
+            deadline=timedelta(seconds=15),
+        )
+        target = None if wrapped.key_identifier is None else KeyTarget(IDENTITY, TENANT, wrapped.key_identifier)
+        return await keys.open(wrapped, target)
+
+    async def assert_converged(self, *, keys_open: bool = True) -> None:
+        """Everything committed was told, in order and without gaps; the bus retains what the store says."""
+        await self.until(self._all_published, within=60)
+        rows = await self.sql._runner.read(lambda c: list(c.execute(select(events).order_by(events.c.number))))
+        streams: dict[str, list[tuple[str, int]]] = {}
+        for row in rows:
+            if row.account is not None:
+                streams.setdefault(row.stream, []).append((row.incarnation, row.sequence))
+        for stream, written in streams.items():
+            lives: dict[str, list[int]] = {}
+            for incarnation, sequence in written:
+                lives.setdefault(incarnation, []).append(sequence)
+            for sequences in lives.values():
+                assert sequences == list(range(1, len(sequences) + 1)), stream
+            told = _once(self.bus._events(f"{PREFIX}/{stream}/events"))
+            assert [(event["data"]["incarnation"], event["data"]["sequence"]) for event in told] == written, stream
+        retained = {
+            topic: json.loads(body)["data"] for topic, body in self.bus.retained.items() if "/accounts/" in topic
+        }
+        present = await self.sql.accounts()
+        assert retained.keys() == {f"{PREFIX}/{account.id.topic}/state" for account in present}
+        for account in present:
+            shown = retained[f"{PREFIX}/{account.id.topic}/state"]
+            assert shown["incarnation"] == account.incarnation
+            assert shown["sequence"] == account.sequence
+            assert (shown["state"], shown["reason"]) == (account.state, account.reason)
+            assert shown["currentKeyIdentifier"] == (None if account.current is None else str(account.current))
+            if keys_open:
+                await self.open(account)
+
+    async def _all_published(self) -> bool:
+        return not await self.sql.unpublished(after=0, limit=1)
+
+    def close(self) -> None:
+        finish(self.sql.close())
+
+    def one_vault(self, name: str = "contoso") -> tuple[Vault, KeyIdentifier]:
+        vault = self.vaults.make(name)
+        return vault, vault.create()
+
+
+def account_id(number: int) -> AccountId:
+    return AccountId("00000000-0000-0000-0000-000000000001", "media-group", f"account{number:05d}")
+
+
+def spec_of(number: int, key: KeyIdentifier | None) -> AccountSpec:
+    return AccountSpec(account_id(number), TENANT, "westeurope", None if key is None else CustomerKey(IDENTITY, key))
+
+
+def with_checks(**changes: object) -> Settings:
+    """The default settings but for these of the checks."""
+    settings = Settings()
+    return settings.model_copy(update={"checks": settings.checks.model_copy(update=changes)})
+
+
+def _once(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    seen: dict[str, dict[str, Any]] = {}
+    for event in told:
+        seen.setdefault(event["id"], event)
+    return list(seen.values())
