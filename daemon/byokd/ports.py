@@ -131,6 +131,10 @@ class Sealer(Protocol):
         """
         ...
 
+    def fingerprints(self) -> Mapping[tuple[str, str], bytes]:
+        """Give a check value for each live key by kind and id: it tells another key, and nothing of the key itself."""
+        ...
+
 
 class StoreUnavailableError(Exception):
     """The database cannot be used now (gone, locked, read-only, full). The message says which, and a hint."""
@@ -259,7 +263,7 @@ class Store(Protocol):
     """
 
     async def ping(self) -> None:
-        """Prove that the database can be written and has the current schema."""
+        """Prove that the database can be written, has the current schema and is the one that was opened."""
         ...
 
     async def claim_vaults(self, instance: str) -> int:
@@ -309,7 +313,11 @@ class Store(Protocol):
         ...
 
     async def settle(self, *, before: datetime, now: datetime) -> Settled:
-        """Erase wraps superseded before that time; retire versions that nothing refers to, with `version-retired`."""
+        """Erase wraps superseded before that time; retire versions that nothing refers to, with `version-retired`.
+
+        A superseded wrap waits while its account's current one may not open: its version is denied, suspected or
+        unverified. A vault that failed over to an older copy must not cost the key.
+        """
         ...
 
     async def account(self, account: AccountId) -> Account | None:
@@ -354,6 +362,25 @@ class Store(Protocol):
 
     async def mark_published(self, numbers: Sequence[int], *, now: datetime) -> None:
         """Note that the broker acknowledged these events."""
+        ...
+
+    async def forget(self, *, before: datetime, limit: int) -> int:
+        """Delete at most `limit` published events from before that time, oldest first; give how many were deleted.
+
+        Unpublished events stay, however old.
+        """
+        ...
+
+    async def service_key_checks(self) -> Mapping[tuple[str, str], bytes]:
+        """Give the recorded check values of service keys, by kind and id."""
+        ...
+
+    async def record_service_key_checks(self, checks: Mapping[tuple[str, str], bytes]) -> None:
+        """Record the check values that are missing.
+
+        Raises:
+            StaleError: another value is recorded under one of these; nothing was written.
+        """
         ...
 
     async def census(self) -> Census:

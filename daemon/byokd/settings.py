@@ -16,6 +16,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|min|h|d)", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_MQTT_URL = re.compile(r"mqtts?://[^/@:\s]+(?::(?P<port>\d{1,5}))?", re.ASCII)
+
+MOST_DURATION = timedelta(days=3650)
+"""Ten years: beyond any use, and well inside what dates and timers can hold."""
 
 
 def _duration(value: object) -> timedelta:
@@ -25,9 +30,12 @@ def _duration(value: object) -> timedelta:
     if match is None:
         raise ValueError('not a duration: write a number and a unit, such as "500 ms", "60 s", "15 min", "1 h"')
     seconds = float(match["number"]) * _UNITS[match["unit"]]
-    if seconds <= 0:
+    if seconds > MOST_DURATION.total_seconds():
+        raise ValueError(f'too long: a duration is at most "{MOST_DURATION.days} d"')
+    duration = timedelta(seconds=seconds)
+    if not duration:
         raise ValueError("a duration must be longer than nothing")
-    return timedelta(seconds=seconds)
+    return duration
 
 
 def _suffix(value: str) -> str:
@@ -38,7 +46,7 @@ def _suffix(value: str) -> str:
 
 def _address(value: str) -> str:
     host, separator, port = value.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) >= 2**16:
+    if not separator or not host or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) >= 2**16:
         raise ValueError('not an address: write host:port, such as "127.0.0.1:8443"')
     return value
 
@@ -49,7 +57,37 @@ def _topic_prefix(value: str) -> str:
     return value
 
 
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            'not a name: 1 to 63 lower-case letters, digits and hyphens, a letter or digit first, such as "platform-2"'
+        )
+    return value
+
+
+def _store_url(value: str) -> str:
+    if not re.fullmatch(r"sqlite:///.+", value):
+        raise ValueError(
+            'not a database URL: write sqlite:/// and the path of a file, such as "sqlite:////var/lib/byokd/byokd.db" '
+            "(four slashes for an absolute path)"
+        )
+    return value
+
+
+def _mqtt_url(value: str) -> str:
+    match = _MQTT_URL.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 1) < 2**16:
+        raise ValueError(
+            'not a broker URL: write mqtt://host:port, or mqtts://host:port for TLS, such as "mqtts://broker:8883"; '
+            "name and password go into mqtt.username and mqtt.password_file"
+        )
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Name = Annotated[str, AfterValidator(_name)]
+StoreUrl = Annotated[str, AfterValidator(_store_url)]
+MqttUrl = Annotated[str, AfterValidator(_mqtt_url)]
 Suffix = Annotated[str, AfterValidator(_suffix)]
 Address = Annotated[str, AfterValidator(_address)]
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
@@ -71,7 +109,7 @@ class _Group(BaseModel):
 class ServiceSettings(_Group):
     """The daemon itself."""
 
-    instance: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "byokd"
+    instance: Name = "byokd"
     """Name of this replica on the bus and in leases: lower-case letters, digits and hyphens."""
 
     socket: AbsolutePath = Path("/run/byokd/api.sock")
@@ -90,7 +128,7 @@ class ServiceSettings(_Group):
 class StoreSettings(_Group):
     """The database."""
 
-    url: Annotated[str, Field(pattern=r"^sqlite:///.+$")] = "sqlite:////var/lib/byokd/byokd.db"
+    url: StoreUrl = "sqlite:////var/lib/byokd/byokd.db"
     """`sqlite:///` and a path (three slashes for a relative one, four for an absolute one)."""
 
     busy_timeout: Duration = timedelta(seconds=5)
@@ -98,6 +136,9 @@ class StoreSettings(_Group):
 
     upgrade_at_start: bool = True
     """Bring an older schema up to date when the daemon starts. Off: the start is refused until `byokd db upgrade`."""
+
+    history_retention: Duration = timedelta(days=90)
+    """How long published events are kept: a quarter, for questions that come late. Unpublished ones always are."""
 
 
 class VaultSettings(_Group):
@@ -124,7 +165,8 @@ class NetworkSettings(_Group):
     """How Azure is reached."""
 
     ca_file: AbsolutePath | None = None
-    """PEM file of the authorities that may vouch for Azure's hosts, instead of the system's."""
+    """PEM file of the authorities that may vouch for Azure's hosts, instead of the system's. Checked before the
+    start."""
 
     connect_to: Mapping[str, Address] = Field(default_factory=dict)
     """Host patterns (`*.vault.azure.net`) to host:port, like curl's --connect-to: for split DNS, private endpoints and
@@ -222,17 +264,17 @@ class ServiceKeySettings(_Group):
 class MqttSettings(_Group):
     """The message bus: MQTT 5, QoS 1."""
 
-    url: Annotated[str, Field(pattern=r"^mqtts?://[^/@:]+(:\d{1,5})?$")] = "mqtt://127.0.0.1:1883"
+    url: MqttUrl = "mqtt://127.0.0.1:1883"
     """`mqtt://host:port`, or `mqtts://host:port` for TLS. Without a port: 1883, or 8883 with TLS."""
 
     username: str | None = None
     """User name, when the broker wants one."""
 
     password_file: AbsolutePath | None = None
-    """File that holds the password; a trailing line break is dropped."""
+    """File that holds the password, as UTF-8; a trailing line break is dropped. Checked before the start."""
 
     ca_file: AbsolutePath | None = None
-    """PEM file of the authorities that may vouch for the broker, instead of the system's."""
+    """PEM file of the authorities that may vouch for the broker, instead of the system's. Checked before the start."""
 
     topic_prefix: TopicPrefix = "byokd/v1"
     """First levels of every topic, in lower case."""
@@ -289,9 +331,7 @@ class Settings(_Group):
     store: StoreSettings = StoreSettings()
     vaults: VaultSettings = VaultSettings()
     network: NetworkSettings = NetworkSettings()
-    identities: Mapping[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")], IdentitySettings] = Field(
-        default_factory=dict
-    )
+    identities: Mapping[Name, IdentitySettings] = Field(default_factory=dict)
     """Credential sources by name, such as `[identities.platform]`."""
     checks: CheckSettings = CheckSettings()
     rewrap: RewrapSettings = RewrapSettings()

@@ -1,4 +1,7 @@
+import hmac
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,7 +91,68 @@ def test_a_name_that_is_nearly_one_is_refused(directory: Path, name: str) -> Non
 
 def test_a_directory_is_no_key(directory: Path) -> None:
     (directory / "system.2.key").mkdir(mode=0o700)
-    refused(directory)
+    assert "system.2.key is not a regular file" in refused(directory)[0]
+
+
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: os.mkfifo(path, mode=0o600),
+        bind,
+        lambda path: path.symlink_to(path.parent / "system.1.key"),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("nowhere"),
+    ],
+    ids=["pipe", "socket", "link to a key", "link to a device", "link to nothing"],
+)
+def test_what_is_no_regular_file_is_refused_at_once(
+    directory: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory)
+    make(Path("system.2.key").absolute() if len(str(directory)) < 90 else Path("system.2.key"))
+    assert "system.2.key is not a regular file" in refused(directory)[0]
+
+
+@pytest.mark.parametrize("other", ["pipe", "link"])
+def test_a_file_that_is_exchanged_after_the_look_is_refused_too(
+    directory: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = put(directory, "system.2.key").lstat()
+    (directory / "system.2.key").unlink()
+    if other == "pipe":
+        os.mkfifo(directory / "system.2.key", mode=0o600)
+    else:
+        (directory / "system.2.key").symlink_to(directory / "system.1.key")
+    monkeypatch.setattr(Path, "lstat", lambda _: looked)
+    assert "system.2.key" in refused(directory)[0]
+
+
+def test_every_unusable_file_is_named_at_once(directory: Path) -> None:
+    put(directory, "system.2.key", b"short")
+    put(directory, "system.X.key")
+    put(directory, "storage.1.key", mode=0o644)
+    os.mkfifo(directory / "storage.2.key")
+    message, hint = refused(directory)
+    assert "system.2.key does not hold 32 bytes" in message
+    assert "system.X.key is not named like a key" in message
+    assert f"others than its owner can read {directory}/storage.1.key" in message
+    assert "storage.2.key is not a regular file" in message
+    assert "there is no" not in message
+    for part in ("raw bytes", "system.<id>.key", "chmod 0600", "no link, pipe or device"):
+        assert part in hint
+
+
+def test_a_missing_kind_and_an_unusable_file_of_the_other_are_both_named(directory: Path) -> None:
+    (directory / "storage.1.key").unlink()
+    put(directory, "system.1.key", b"")
+    message, _ = refused(directory)
+    assert "there is no storage key" in message
+    assert "system.1.key does not hold 32 bytes" in message
 
 
 @pytest.mark.parametrize("kind", ["system", "storage"])
@@ -115,6 +179,26 @@ def test_a_directory_that_others_can_change_is_refused(directory: Path) -> None:
 def test_the_same_key_for_both_layers_is_refused(directory: Path) -> None:
     put(directory, "storage.2.key", (directory / "system.1.key").read_bytes())
     assert "as system key and as storage key" in refused(directory)[0]
+
+
+def test_fingerprints_tell_another_key_under_the_same_id(directory: Path) -> None:
+    first = FileServiceKeys(directory).fingerprints()
+    assert first.keys() == {(ServiceKey.SYSTEM, "1"), (ServiceKey.STORAGE, "1")}
+    assert FileServiceKeys(directory).fingerprints() == first
+    put(directory, "system.1.key")
+    second = FileServiceKeys(directory).fingerprints()
+    assert second[ServiceKey.SYSTEM, "1"] != first[ServiceKey.SYSTEM, "1"]
+    assert second[ServiceKey.STORAGE, "1"] == first[ServiceKey.STORAGE, "1"]
+
+
+def test_fingerprints_depend_on_kind_and_id_and_stay_the_same_from_version_to_version(directory: Path) -> None:
+    (directory / "system.1.key").unlink()
+    put(directory, "system.a.key", b"k" * 32)
+    put(directory, "system.b.key", b"k" * 32)
+    found = FileServiceKeys(directory).fingerprints()
+    assert found[ServiceKey.SYSTEM, "a"] != found[ServiceKey.SYSTEM, "b"]
+    label = b"byokd service key fingerprint v1/system/a"
+    assert found[ServiceKey.SYSTEM, "a"] == hmac.new(b"k" * 32, label, "sha256").digest()[:16]
 
 
 def test_nothing_is_shown(directory: Path) -> None:

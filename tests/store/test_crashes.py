@@ -76,6 +76,10 @@ async def _settle(stage: Stage) -> None:
     await stage.store.settle(before=at(6), now=at(6))
 
 
+async def _record(stage: Stage) -> None:
+    await stage.store.record_service_key_checks({("system", "1"): b"check 1", ("storage", "1"): b"check 2"})
+
+
 @pytest.mark.parametrize(
     ("prepare", "transaction", "writes"),
     [
@@ -88,8 +92,9 @@ async def _settle(stage: Stage) -> None:
         (_adopted, _fail, 2),
         (_rewrapped, _settle, 4),
         (_rewrapped, _delete, 10),
+        (_nothing, _record, 1),
     ],
-    ids=["create", "move", "delete", "decide", "follow", "rewrap", "fail", "settle", "delete with versions"],
+    ids=["create", "move", "delete", "decide", "follow", "rewrap", "fail", "settle", "delete with versions", "record"],
 )
 async def test_a_crash_leaves_nothing_behind(
     stage: Stage, prepare: Transaction, transaction: Transaction, writes: int

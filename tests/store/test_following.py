@@ -44,6 +44,7 @@ async def test_several_events_of_one_verdict_have_sequences_of_their_own(stage: 
     assert [row.type for row in rows] == [EventType.ACCOUNT_UNVERIFIED, EventType.ACCOUNT_INACCESSIBLE]
     assert [row.sequence for row in rows] == [row.data["sequence"] for row in rows] == [2, 3]
     assert after.sequence == 3
+    assert [row.data["previousState"] for row in rows] == [None, State.ACCESSIBLE]
     assert all(row.data["state"] == State.INACCESSIBLE for row in rows)
     assert all(row.data["unverifiedSince"] is not None for row in rows)
 
@@ -119,5 +120,14 @@ async def test_access_comes_back(stage: Stage) -> None:
         at(3),
         None,
     )
-    types = [row.type for row in await stage.history()]
-    assert types[-2:] == [EventType.ACCOUNT_VERIFIED, EventType.ACCOUNT_ACCESSIBLE]
+    told = [(row.type, row.data["previousState"]) for row in await stage.history()]
+    assert told[-2:] == [(EventType.ACCOUNT_VERIFIED, None), (EventType.ACCOUNT_ACCESSIBLE, State.INACCESSIBLE)]
+
+
+async def test_another_reason_changes_no_state(stage: Stage) -> None:
+    await stage.create()
+    for reason in (Reason.ACCESS_DENIED, Reason.KEY_DISABLED):
+        await stage.decide(**denial(reason))
+        await stage.store.follow(limit=10, now=at(2))
+    told = [(row.type, row.data["previousState"]) for row in (await stage.history())[1:]]
+    assert told == [(EventType.ACCOUNT_INACCESSIBLE, State.ACCESSIBLE), (EventType.ACCOUNT_INACCESSIBLE, None)]

@@ -70,3 +70,39 @@ async def test_numbers_are_never_given_twice(stage: Stage) -> None:
     await stage.store._runner.write(lambda connection: connection.execute(events.delete()))
     await stage.create(2)
     assert [row.number for row in await stage.store.unpublished(after=0, limit=10)] == [2]
+
+
+async def test_published_events_are_forgotten_when_they_are_old(stage: Stage) -> None:
+    for number in range(1, 6):
+        await stage.create(number)
+    await stage.decide(**denial())
+    await stage.store.follow(limit=10, now=at(2))
+    await stage.store.mark_published([1, 2, 4, 5, 6, 7], now=at(3))
+    assert await stage.store.forget(before=START, limit=10) == 0
+    assert [await stage.store.forget(before=at(2), limit=3) for _ in range(3)] == [3, 1, 0]
+    assert [row.number for row in await stage.history()] == [3, 6, 7, 8, 9, 10]
+    assert [row.number for row in await stage.store.unpublished(after=0, limit=10)] == [3, 8, 9, 10]
+
+
+async def test_the_oldest_events_are_forgotten_first(stage: Stage) -> None:
+    for number in range(1, 5):
+        await stage.create(number)
+    await stage.store.mark_published([1, 2, 3, 4], now=at(1))
+    assert await stage.store.forget(before=at(1), limit=2) == 2
+    assert [row.number for row in await stage.history()] == [3, 4]
+
+
+async def test_unpublished_events_are_never_forgotten(stage: Stage) -> None:
+    await stage.create()
+    assert await stage.store.forget(before=at(60 * 24 * 3650), limit=10) == 0
+    assert len(await stage.history()) == 1
+
+
+async def test_forgotten_numbers_and_sequences_do_not_come_again(stage: Stage) -> None:
+    await stage.create()
+    await stage.store.mark_published([1], now=at(1))
+    await stage.store.forget(before=at(1), limit=10)
+    await stage.decide(**denial())
+    await stage.store.follow(limit=10, now=at(2))
+    (row,) = await stage.history()
+    assert (row.number, row.sequence) == (2, 2)

@@ -7,7 +7,21 @@ from byokd.adapters.sql.tables import account_keys, vaults, watches, wrapping_ve
 from byokd.domain.identifiers import IdentityName, KeyIdentifier
 from byokd.domain.vocabulary import EventType
 from byokd.ports import StaleError
-from store.builders import KEY, START, Stage, account_id, at, decision, placement, spec, version
+from store.builders import (
+    KEY,
+    START,
+    Stage,
+    account_id,
+    at,
+    decision,
+    denial,
+    placement,
+    spec,
+    suspicion,
+    unverified,
+    usability,
+    version,
+)
 
 
 async def _retired(stage: Stage) -> list[str]:
@@ -29,6 +43,47 @@ async def test_superseded_wraps_are_erased_when_they_are_old_enough(stage: Stage
     assert (await stage.store.settle(before=at(4.1), now=at(5))).erased == 1
     assert await stage.rows(select(account_keys.c.generation)) == [(2,)]
     assert (await stage.store.settle(before=at(9), now=at(9))).erased == 0
+
+
+@pytest.mark.parametrize("doubt", ["denied", "suspected", "unverified", "unverified, not told"])
+async def test_a_superseded_wrap_waits_while_the_current_one_is_in_doubt(stage: Stage, doubt: str) -> None:
+    await stage.create()
+    await stage.adopt(2)
+    await _rewrap(stage, minutes=4)
+    in_doubt = {
+        "denied": denial(),
+        "suspected": suspicion(await stage.watch()),
+        "unverified": unverified(),
+        "unverified, not told": unverified(told=False),
+    }
+    await stage.decide(**in_doubt[doubt])
+    assert (await stage.store.settle(before=at(600), now=at(600))).erased == 0
+    assert len(await stage.rows(select(account_keys))) == 2
+    assert await _retired(stage) == []
+    await stage.decide(**usability(when=at(601)), suspicion=None, unverified=None)
+    settled = await stage.store.settle(before=at(600), now=at(602))
+    assert (settled.erased, settled.watches) == (1, {(await stage.watch()).id})
+    assert await _retired(stage) == [str(KEY.at(version(1)))]
+
+
+async def test_only_the_accounts_whose_wrap_is_in_doubt_wait(stage: Stage) -> None:
+    other = KeyIdentifier(KEY.host, "other")
+    for number, key in ((1, KEY), (2, other)):
+        await stage.create(number, key=key)
+        await stage.adopt(2, key)
+        await _rewrap(stage, number)
+    await stage.decide(other, **denial())
+    assert (await stage.store.settle(before=at(5), now=at(5))).erased == 1
+    kept = await stage.rows(select(account_keys.c.account).where(account_keys.c.superseded_at.is_not(None)))
+    assert kept == [(str(account_id(2)),)]
+
+
+async def test_doubt_about_the_key_that_was_left_keeps_no_wrap(stage: Stage) -> None:
+    account = await stage.create()
+    await stage.create(2)
+    await stage.store.update_account(account, spec(key=None), placement(key=None), now=at(1))
+    await stage.decide(**denial())
+    assert (await stage.store.settle(before=at(2), now=at(3))).erased == 1
 
 
 async def test_the_erasure_of_the_last_wrap_retires_the_version(stage: Stage) -> None:

@@ -109,7 +109,7 @@ async def test_closing_ends_the_threads_and_removes_the_log(database: Path) -> N
     gate.opened.set()
     await asyncio.gather(store.close(), running)
     assert _threads() <= before
-    assert [path.name for path in database.parent.iterdir()] == [database.name]
+    assert {path.name for path in database.parent.iterdir()} == {database.name, f"{database.name}.lock"}
 
 
 async def test_the_inline_store_starts_no_threads() -> None:
@@ -128,7 +128,7 @@ def _modes(directory: Path) -> dict[str, int]:
 async def test_the_file_is_closed_to_others(tmp_path: Path) -> None:
     store = open_sqlite(settings_for(tmp_path / "new.db"), ids=CountingIds())
     await Stage(store).create()
-    assert _modes(tmp_path) == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm"), 0o600)
+    assert _modes(tmp_path) == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm", "new.db.lock"), 0o600)
     await store.close()
 
 

@@ -21,7 +21,8 @@ from byokd.runtime.checker import Checker
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
 from byokd.runtime.follower import Follower
-from byokd.runtime.health import Health
+from byokd.runtime.health import Component, Health
+from byokd.runtime.housekeeper import Housekeeper
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.observer import Observer
 from byokd.runtime.presence import Presence
@@ -29,6 +30,7 @@ from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
+from byokd.runtime.service_keys import prove_service_keys
 from byokd.settings import CheckSettings, Settings
 
 
@@ -119,6 +121,7 @@ class Service:
             deadline=settings.rewrap.deadline,
             on_change=self._accounts_changed,
         )
+        self.housekeeper = Housekeeper(store, clock=clock, retention=settings.store.history_retention)
         self.observer = Observer(store, clock=clock, health=self.health, metrics=self.metrics, publisher=self.publisher)
 
     def daemon(
@@ -136,6 +139,8 @@ class Service:
 
         async def prepared() -> None:
             await prepare()
+            await prove_service_keys(self.store, self.outside.sealer)
+            self.health.show_well(Component.SERVICE_KEYS)
             await self.store.claim_vaults(settings.instance)
             await self.observer.observe()
 
@@ -155,6 +160,7 @@ class Service:
                 NamedTask("rewrapper", self.rewrapper.run),
                 NamedTask("scheduler", self.scheduler.run),
                 NamedTask("observer", self.observer.run),
+                NamedTask("housekeeper", self.housekeeper.run),
             ],
             farewells=[
                 *closing,

@@ -1,9 +1,11 @@
 """The service's own keys in files: `system.<id>.key` and `storage.<id>.key`, 32 random bytes each."""
 
+import hmac
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,16 @@ KEY_BYTES: Final = 32
 
 _NAME: Final = re.compile(r"(?P<kind>system|storage)\.(?P<id>[a-z0-9][a-z0-9-]{0,31})\.key", re.ASCII)
 _DIGITS: Final = re.compile(r"(\d+)", re.ASCII)
+_OPENING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FINGERPRINT_LABEL: Final = "byokd service key fingerprint v1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Flaw:
+    """Why something cannot be used, and what to do about it."""
+
+    message: str
+    hint: str
 
 
 class FileServiceKeys:
@@ -28,20 +40,28 @@ class FileServiceKeys:
 
         Raises:
             ServiceKeysUnusableError: the directory or a kind of key is missing, a file is not a key, or others than
-                its owner can read it (or change the directory).
+                its owner can read it (or change the directory). Every such file is named.
         """
         self._directory = directory
-        self._keys: Mapping[ServiceKey, Mapping[str, bytes]] = {
-            kind: dict(sorted(_read_kind(directory, kind), key=lambda pair: _natural(pair[0]))) for kind in ServiceKey
-        }
-        for kind, keys in self._keys.items():
-            if not keys:
-                raise ServiceKeysUnusableError(f"there is no {kind} key in {directory}", hint=_how_to_make(directory))
-        if shared := set(self._keys[ServiceKey.SYSTEM].values()) & set(self._keys[ServiceKey.STORAGE].values()):
-            raise ServiceKeysUnusableError(
-                f"{len(shared)} key(s) in {directory} serve as system key and as storage key",
-                hint="make each key of its own random bytes; the second layer is worth nothing otherwise",
+        flaws: list[_Flaw] = []
+        found: dict[ServiceKey, dict[str, bytes]] = {}
+        names = _names(directory)
+        for kind in ServiceKey:
+            of_kind = [name for name in names if name.startswith(f"{kind}.")]
+            if not of_kind:
+                flaws.append(_Flaw(f"there is no {kind} key in {directory}", _how_to_make(directory)))
+            found[kind] = _read_kind(directory, kind, names=of_kind, flaws=flaws)
+        if shared := set(found[ServiceKey.SYSTEM].values()) & set(found[ServiceKey.STORAGE].values()):
+            flaws.append(
+                _Flaw(
+                    f"{len(shared)} key(s) in {directory} serve as system key and as storage key",
+                    "make each key of its own random bytes; the second layer is worth nothing otherwise",
+                )
             )
+        if flaws:
+            hints = dict.fromkeys(flaw.hint for flaw in flaws)
+            raise ServiceKeysUnusableError("; ".join(flaw.message for flaw in flaws), hint="; ".join(hints))
+        self._keys: Mapping[ServiceKey, Mapping[str, bytes]] = found
 
     def newest(self, kind: ServiceKey) -> str:
         """Give the id of the key that seals."""
@@ -62,47 +82,74 @@ class FileServiceKeys:
         except KeyError:
             raise ServiceKeyMissingError(f"the {kind} key {key_id!r} is not in {self._directory}") from None
 
+    def fingerprints(self) -> Mapping[tuple[ServiceKey, str], bytes]:
+        """Give a check value of 16 bytes per kind and id, from which the key cannot be had.
 
-def _read_kind(directory: Path, kind: ServiceKey) -> Iterator[tuple[str, bytes]]:
+        The same key under the same kind and id gives the same value in every process: another value means that the
+        key was replaced under its id.
+        """
+        return {
+            (kind, key_id): hmac.digest(key, f"{_FINGERPRINT_LABEL}/{kind}/{key_id}".encode(), "sha256")[:16]
+            for kind, keys in self._keys.items()
+            for key_id, key in keys.items()
+        }
+
+
+def _names(directory: Path) -> list[str]:
     try:
         if directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise ServiceKeysUnusableError(
                 f"others than its owner can change {directory}", hint=f"chmod go-w {directory}"
             )
-        paths = sorted(path for path in directory.iterdir() if path.name.startswith(f"{kind}."))
+        return sorted(path.name for path in directory.iterdir())
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ServiceKeysUnusableError(
             f"the directory of the service keys cannot be read: {directory}: {reason}", hint=_how_to_make(directory)
         ) from None
-    for path in paths:
-        match = _NAME.fullmatch(path.name)
+
+
+def _read_kind(directory: Path, kind: ServiceKey, *, names: list[str], flaws: list[_Flaw]) -> dict[str, bytes]:
+    """Give the keys by id, the newest last; what cannot be used is added to `flaws`."""
+    keys: dict[str, bytes] = {}
+    for name in names:
+        match = _NAME.fullmatch(name)
         if match is None:
-            raise ServiceKeysUnusableError(
-                f"{path} is not named like a key",
-                hint=f"name it {kind}.<id>.key with an id of lower-case letters, digits and hyphens, or move it away",
-            )
-        yield match["id"], _read(path)
+            hint = f"name it {kind}.<id>.key with an id of lower-case letters, digits and hyphens, or move it away"
+            flaws.append(_Flaw(f"{directory / name} is not named like a key", hint))
+            continue
+        content = _read(directory / name)
+        if isinstance(content, _Flaw):
+            flaws.append(content)
+        else:
+            keys[match["id"]] = content
+    return dict(sorted(keys.items(), key=lambda pair: _natural(pair[0])))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> bytes | _Flaw:
+    content = b""
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(KEY_BYTES + 1) if stat.S_ISREG(mode) else b""
+        # Looked at first, because merely opening a device can do something.
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            with open(os.open(path, _OPENING), "rb") as file:  # noqa: PTH123 - flags that Path.open cannot pass on
+                mode = os.fstat(file.fileno()).st_mode
+                content = file.read(KEY_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise ServiceKeysUnusableError(
-            f"{path} cannot be read: {reason}", hint="it must belong to the user that runs byokd, mode 0600 or 0400"
-        ) from None
+        return _Flaw(
+            f"{path} cannot be read: {reason}", "it must belong to the user that runs byokd, mode 0600 or 0400"
+        )
+    if not stat.S_ISREG(mode):
+        return _Flaw(f"{path} is not a regular file", "put the key's file itself there, no link, pipe or device")
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ServiceKeysUnusableError(
+        return _Flaw(
             f"others than its owner can read {path}",
-            hint=f"chmod 0600 {path}; if others may have read it, add a key under a new id",
+            f"chmod 0600 {path}; if others may have read it, add a key under a new id",
         )
     if len(content) != KEY_BYTES:
-        raise ServiceKeysUnusableError(
-            f"{path} does not hold {KEY_BYTES} bytes", hint="a key is raw bytes, neither base64 nor with a line break"
+        return _Flaw(
+            f"{path} does not hold {KEY_BYTES} bytes", "a key is raw bytes, neither base64 nor with a line break"
         )
     return content
 

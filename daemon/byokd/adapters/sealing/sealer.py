@@ -4,6 +4,7 @@ A sealed value is: a version byte (1), the length of the key id (one byte), the 
 ciphertext and the tag of 16 bytes. Random nonces are safe for 2^32 values under one key.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -49,6 +50,10 @@ class AesGcmSealer:
             return AESGCM(self._keys.key(key, key_id)).decrypt(nonce, ciphertext, _associated(key, key_id, context))
         except InvalidTag:
             raise SealBrokenError(f"a sealed value of kind {context.kind!r} does not open in its place") from None
+
+    def fingerprints(self) -> Mapping[tuple[str, str], bytes]:
+        """See `Sealer.fingerprints`."""
+        return {(str(kind), key_id): value for (kind, key_id), value in self._keys.fingerprints().items()}
 
 
 def _split(sealed: bytes) -> tuple[bytes, bytes, bytes]:

@@ -53,6 +53,8 @@ _SUPERSEDE_KEY = update(account_keys).where(
     account_keys.c.superseded_at.is_(None),
 )
 
+_OF_STATE = frozenset({EventType.ACCOUNT_INACCESSIBLE, EventType.ACCOUNT_ACCESSIBLE})
+
 
 @dataclass(frozen=True, slots=True)
 class News:
@@ -81,7 +83,7 @@ class Change:
             event = AccountEvent(
                 item.type,
                 after,
-                previous_state=None if seen is None else before.state,
+                previous_state=before.state if item.type in _OF_STATE and after.state != before.state else None,
                 detected_by=None if seen is None else seen.detected_by,
                 observed_at=None if seen is None else seen.observed_at,
                 detail=item.detail,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from byokd.adapters.sql.rows import Values
 from byokd.adapters.sql.tables import events
@@ -24,6 +24,14 @@ _UNPUBLISHED = (
     .order_by(events.c.number)
     .limit(bindparam("most"))
 )
+
+_FORGOTTEN = (
+    select(events.c.number)
+    .where(events.c.published_at.is_not(None), events.c.time < bindparam("before"))
+    .order_by(events.c.time, events.c.number)
+    .limit(bindparam("most"))
+)
+_FORGET = delete(events).where(events.c.number.in_(_FORGOTTEN))
 
 
 def record_account_events(connection: Connection, drafts: Iterable[AccountEvent], *, ids: Ids, now: datetime) -> None:
@@ -88,3 +96,8 @@ def mark_published(connection: Connection, numbers: Sequence[int], *, now: datet
             known = connection.scalar(select(func.count()).where(events.c.number.in_(batch)))
             if known != len(batch):
                 raise StaleError(f"{len(batch) - (known or 0)} of the events to mark as published do not exist")
+
+
+def forget(connection: Connection, *, before: datetime, limit: int) -> int:
+    """See `Store.forget`."""
+    return connection.execute(_FORGET, {"before": before, "most": limit}).rowcount

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from byokd.adapters.sql.claim import Claim
 from byokd.adapters.sql.engine import READERS, memory_engine, reader_engine, writer_engine
 from byokd.adapters.sql.errors import unavailable
 from byokd.ports import StoreUnavailableError
@@ -37,6 +39,10 @@ class Runner(Protocol):
 
     async def read(self, transaction: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a transaction that only reads and sees one moment. It waits for no writer."""
+        ...
+
+    async def confirm(self) -> None:
+        """Raise StoreUnavailableError unless the database still is the one that was opened."""
         ...
 
     async def scrub(self) -> None:
@@ -95,15 +101,33 @@ class ThreadedRunner:
     """SQLite in a file: one thread writes, a few read. Until `open` is called, every use raises."""
 
     def __init__(self, path: Path, *, busy_timeout: timedelta) -> None:
-        self._is_open = False
+        self._is_open = self._is_closed = False
+        self._opening = threading.Lock()
+        self._claim = Claim(path)
         self.writer = writer_engine(path, busy_timeout=busy_timeout)
         self._reader = reader_engine(path, busy_timeout=busy_timeout)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
-    def open(self) -> None:
-        """Allow use: the file is there and has the right schema."""
-        self._is_open = True
+    def open(self, make_usable: Callable[[Claim], None]) -> None:
+        """Allow use, once the file was claimed, is there and has the right schema. Does nothing when it is open.
+
+        Args:
+            make_usable: takes the claim, which is kept until `close`, and sees to the rest. When it raises, the claim
+                ends, so that somebody else can do what is missing, and `open` can be called again.
+        """
+        # A cancelled caller may have left another thread here.
+        with self._opening:
+            if self._is_closed:
+                raise _closed()
+            if self._is_open:
+                return
+            try:
+                make_usable(self._claim)
+            except BaseException:
+                self._claim.release()
+                raise
+            self._is_open = True
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -122,6 +146,11 @@ class ThreadedRunner:
         return await _submit(
             self._reading, lambda: transact(self._reader, lambda connection: transaction(connection, *args, **kwargs))
         )
+
+    async def confirm(self) -> None:
+        """See `Runner.confirm`."""
+        self._check_open()
+        await _submit(self._writing, self._claim.confirm)
 
     async def scrub(self) -> None:
         """Empty the write-ahead log into the file. While a reader looks at it, that is left to a later time."""
@@ -143,6 +172,9 @@ class ThreadedRunner:
         self._reading.shutdown(wait=True)
         self._reader.dispose()
         self.writer.dispose()
+        with self._opening:
+            self._is_closed = True
+            self._claim.release()
 
 
 class InlineRunner:
@@ -161,6 +193,9 @@ class InlineRunner:
     async def read(self, transaction: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Runner.read`."""
         return await self.write(transaction, *args, **kwargs)
+
+    async def confirm(self) -> None:
+        """Nothing to do: nobody else can reach it."""
 
     async def scrub(self) -> None:
         """Nothing to do: there is no log."""

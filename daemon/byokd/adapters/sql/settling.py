@@ -11,7 +11,7 @@ from byokd.adapters.sql.rows import AnyRow, watched_key
 from byokd.adapters.sql.tables import account_keys, accounts, vaults, watches, wrapping_versions
 from byokd.domain.decide import KeyEvent
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion, WatchId
-from byokd.domain.vocabulary import EventType
+from byokd.domain.vocabulary import EventType, Outcome
 from byokd.ports import Ids, Settled
 
 _IN_USE = wrapping_versions.c.retired_at.is_(None)
@@ -22,6 +22,20 @@ _UNNEEDED_WATCH = ~exists().where(accounts.c.watch == watches.c.id) & ~exists(
     .join(wrapping_versions, account_keys.c.wrapping_version == wrapping_versions.c.id)
     .where(wrapping_versions.c.watch == watches.c.id)
 )
+_TRUSTED = exists(
+    select(accounts.c.id)
+    .outerjoin(wrapping_versions, accounts.c.wrapping_version == wrapping_versions.c.id)
+    .where(
+        accounts.c.id == account_keys.c.account,
+        accounts.c.wrapping_version.is_(None)
+        | (
+            (wrapping_versions.c.outcome == str(Outcome.USABLE))
+            & wrapping_versions.c.suspicion_reason.is_(None)
+            & wrapping_versions.c.unverified_reason.is_(None)
+        ),
+    )
+)
+_SETTLED = delete(account_keys).where(account_keys.c.superseded_at < bindparam("before"), _TRUSTED)
 _VERSIONS = select(
     wrapping_versions.c.watch,
     wrapping_versions.c.version,
@@ -33,7 +47,7 @@ _VERSIONS = select(
 
 def settle(connection: Connection, *, before: datetime, ids: Ids, now: datetime) -> Settled:
     """See `Store.settle`. Retiring a version counts as a write to its watch (revision + 1)."""
-    erased = connection.execute(delete(account_keys).where(account_keys.c.superseded_at < before)).rowcount
+    erased = connection.execute(_SETTLED, {"before": before}).rowcount
     # A version can be left without ever having wrapped anything, so the versions are looked at in any case.
     touched = _retire(connection, true(), ids=ids, now=now)
     if erased:

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from byokd.adapters.sql import accounts, outbox, rewraps, schema, settling, verdicts, watches
+from byokd.adapters.sql import accounts, outbox, rewraps, schema, service_keys, settling, verdicts, watches
 from byokd.adapters.sql.census import census
+from byokd.adapters.sql.claim import Claim
 from byokd.adapters.sql.engine import prepare_file, writer_engine
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import InlineRunner, Runner, ThreadedRunner, transact
@@ -25,27 +27,22 @@ def open_sqlite(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
     """Open the database file: made (mode 0600) where it is missing, upgraded where the settings allow it.
 
     Raises:
-        StoreUnavailableError: it cannot be used, or its schema is not this version's.
+        StoreUnavailableError: it cannot be used, another process uses it, or its schema is not this version's.
     """
-    _make_usable(settings)
     runner = ThreadedRunner(_path(settings), busy_timeout=settings.busy_timeout)
-    runner.open()
+    runner.open(partial(_make_usable, settings))
     return SqlStore(runner, ids)
 
 
 def sqlite_store(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
     """Give the store over a database file without touching it yet; `prepare` opens it."""
     runner = ThreadedRunner(_path(settings), busy_timeout=settings.busy_timeout)
-
-    def open_it() -> None:
-        _make_usable(settings)
-        runner.open()
-
-    return SqlStore(runner, ids, open_it=open_it)
+    return SqlStore(runner, ids, open_it=partial(runner.open, partial(_make_usable, settings)))
 
 
-def _make_usable(settings: StoreSettings) -> None:
+def _make_usable(settings: StoreSettings, claim: Claim) -> None:
     with _offline(settings) as engine:
+        claim.take()
         if settings.upgrade_at_start:
             schema.upgrade(engine)
         found = schema.status(engine)
@@ -64,16 +61,21 @@ def upgrade_database(settings: StoreSettings) -> schema.SchemaStatus:
     """Bring the schema up to date; give what it was before.
 
     Raises:
-        StoreUnavailableError: the database cannot be used, or its schema is of a newer version.
+        StoreUnavailableError: the database cannot be used, a daemon uses it, or its schema is of a newer version.
     """
+    claim = Claim(_path(settings))
     with _offline(settings) as engine:
-        found = schema.status(engine)
-        schema.upgrade(engine)
+        claim.take()
+        try:
+            found = schema.status(engine)
+            schema.upgrade(engine)
+        finally:
+            claim.release()
         return found
 
 
 def database_status(settings: StoreSettings) -> schema.SchemaStatus:
-    """Tell the schema of the database.
+    """Tell the schema of the database, also while a daemon uses it.
 
     Raises:
         StoreUnavailableError: the database cannot be used.
@@ -109,7 +111,8 @@ class SqlStore:
         """Make the database if it is missing, and its schema this version's, as far as the settings allow.
 
         Raises:
-            StoreUnavailableError: it cannot be used, or its schema is not this version's; may be tried again.
+            StoreUnavailableError: it cannot be used, another process uses it, or its schema is not this version's;
+                may be tried again.
         """
         await asyncio.to_thread(self._open_it)
 
@@ -118,7 +121,8 @@ class SqlStore:
         await self._runner.close()
 
     async def ping(self) -> None:
-        """See `Store.ping`."""
+        """See `Store.ping`. The file must still be the one that was opened."""
+        await self._runner.confirm()
         await self._runner.write(schema.ping)
 
     async def claim_vaults(self, instance: str) -> int:
@@ -207,6 +211,18 @@ class SqlStore:
     async def mark_published(self, numbers: Sequence[int], *, now: datetime) -> None:
         """See `Store.mark_published`."""
         await self._runner.write(outbox.mark_published, numbers, now=now)
+
+    async def forget(self, *, before: datetime, limit: int) -> int:
+        """See `Store.forget`."""
+        return await self._runner.write(outbox.forget, before=before, limit=limit)
+
+    async def service_key_checks(self) -> Mapping[tuple[str, str], bytes]:
+        """See `Store.service_key_checks`."""
+        return await self._runner.read(service_keys.service_key_checks)
+
+    async def record_service_key_checks(self, checks: Mapping[tuple[str, str], bytes]) -> None:
+        """See `Store.record_service_key_checks`."""
+        await self._runner.write(service_keys.record_service_key_checks, checks)
 
     async def census(self) -> Census:
         """See `Store.census`."""

@@ -136,8 +136,19 @@ class AccountKeyColumns(TypedColumns):
     superseded_at: Named[datetime | None] = Column(Instant)
 
 
+class ServiceKeyColumns(TypedColumns):
+    """What a service key of that kind and id is recognised by; it says nothing about the key."""
+
+    kind: Named[str] = Column(String, primary_key=True)
+    id: Named[str] = Column(String, primary_key=True)
+    check_value: Named[bytes] = Column(LargeBinary, nullable=False)
+
+
 class EventColumns(TypedColumns):
-    """Outbox and record in one: only `published_at` is ever written again. Events outlive their accounts."""
+    """Outbox and record in one: only `published_at` is ever written again. Events outlive their accounts.
+
+    Once published they are deleted when they are old.
+    """
 
     number: Named[int] = Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     id: Named[str] = Column(String, nullable=False, unique=True)
@@ -177,6 +188,7 @@ accounts = Table(
     Index("ix_accounts_followed", "wrapping_version", "followed"),
 )
 account_keys = Table("account_keys", metadata, AccountKeyColumns)
+service_keys = Table("service_keys", metadata, ServiceKeyColumns)
 events = Table(
     "events",
     metadata,
@@ -212,3 +224,4 @@ _partial(
     where=account_keys.c.superseded_at.is_not(None),
 )
 _partial("ix_events_unpublished", events.c.number, where=events.c.published_at.is_(None))
+_partial("ix_events_published", events.c.time, where=events.c.published_at.is_not(None))

@@ -24,6 +24,7 @@ def upgrade() -> None:
     _wrapping_version_indexes()
     _accounts()
     _account_keys()
+    _service_keys()
     _events()
 
 
@@ -171,6 +172,16 @@ def _account_keys() -> None:
     op.create_index("ix_account_keys_wrapping_version", "account_keys", ["wrapping_version"])
 
 
+def _service_keys() -> None:
+    op.create_table(
+        "service_keys",
+        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("id", sa.String, nullable=False),
+        sa.Column("check_value", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("kind", "id", name="pk_service_keys"),
+    )
+
+
 def _events() -> None:
     op.create_table(
         "events",
@@ -191,3 +202,4 @@ def _events() -> None:
         sqlite_autoincrement=True,
     )
     _partial("ix_events_unpublished", "events", "number", sa.column("published_at").is_(None))
+    _partial("ix_events_published", "events", "time", sa.column("published_at").is_not(None))
