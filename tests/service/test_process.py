@@ -4,7 +4,7 @@ import re
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import aiohttp
@@ -122,7 +122,7 @@ async def test_nothing_secret_is_in_logs_events_metrics_or_pages(stage: Stage) -
         (await get(f"{stage.health_url}/metrics"))[1],
         (await get(f"{stage.health_url}/healthz"))[1],
     ]
-    with sqlite3.connect(stage.directory / "byokd.db") as database:
+    with closing(sqlite3.connect(stage.directory / "byokd.db")) as database:
         blobs = [row[0] for row in database.execute("select sealed from account_keys")]
         blobs += [row[0] for row in database.execute("select probe_wrapped from wrapping_versions")]
     blobs += [path.read_bytes() for path in (stage.directory / "keys").iterdir()]
@@ -147,6 +147,22 @@ async def test_wrong_settings_are_all_named_and_nothing_is_started(tmp_path: Pat
     assert not (tmp_path / "byokd.db").exists()
 
 
+async def test_files_that_settings_name_are_looked_into_before_the_start(tmp_path: Path) -> None:
+    path = settings(tmp_path)
+    (tmp_path / "ca.pem").write_text("not PEM")
+    path.write_text(path.read_text() + f'[network]\nca_file = "{tmp_path}/ca.pem"\n')
+    missing = {f"BYOKD_MQTT__{name}": str(tmp_path / "none") for name in ("CA_FILE", "PASSWORD_FILE")}
+    for verb in ("run", "check-config"):
+        ran = await byokd(verb, "--settings", str(path), environment=plain_environment() | missing)
+        assert ran.code == 2
+        assert f"error: {path}: [network] ca_file: holds no PEM certificate" in ran.err
+        assert "error: BYOKD_MQTT__CA_FILE: [mqtt] ca_file: cannot be read: No such file" in ran.err
+        assert "error: BYOKD_MQTT__PASSWORD_FILE: [mqtt] password_file: cannot be read: No such file" in ran.err
+        assert "nothing was started: 3 mistakes" in ran.err
+        assert "Traceback" not in ran.err
+    assert not (tmp_path / "byokd.db").exists()
+
+
 async def test_missing_or_unsafe_service_keys_refuse_the_start(tmp_path: Path) -> None:
     path = settings(tmp_path, keys=False)
     missing = await byokd("run", "--settings", str(path), environment=plain_environment())
@@ -157,6 +173,24 @@ async def test_missing_or_unsafe_service_keys_refuse_the_start(tmp_path: Path) -
     unsafe = await byokd("run", "--settings", str(path), environment=plain_environment())
     assert unsafe.code == 2
     assert "system.1.key" in unsafe.err
+
+
+async def test_other_service_keys_than_those_that_sealed_the_database_refuse_the_start(tmp_path: Path) -> None:
+    path = settings(tmp_path)
+    async with daemon(path):
+
+        async def ready() -> bool:
+            return bool((await status(tmp_path))["ready"])
+
+        await eventually(ready)
+    (tmp_path / "keys/storage.1.key").write_bytes(b"another key of thirty-two bytes.")
+    other = await byokd("run", "--settings", str(path), environment=plain_environment())
+    assert other.code == 2
+    assert "these service keys are not those that sealed the database: storage.1" in other.err
+    (tmp_path / "keys/storage.1.key").rename(tmp_path / "keys/storage.2.key")
+    missing = await byokd("run", "--settings", str(path), environment=plain_environment())
+    assert missing.code == 2
+    assert "service keys that are not there: storage.1" in missing.err
 
 
 async def test_a_second_daemon_on_the_same_socket_is_refused_and_the_first_lives(tmp_path: Path) -> None:

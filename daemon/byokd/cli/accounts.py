@@ -1,6 +1,7 @@
 """`byokd accounts ...`: the customers' accounts of a running daemon."""
 
 import sys
+from collections import Counter
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import click
 
 from byokd.cli.daemon_calls import call, json_option, socket_option
-from byokd.cli.voice import ExitCode, fail, print_json, print_table, say_error
+from byokd.cli.voice import ExitCode, counted, fail, print_json, print_table, say_error
 
 _FORMATS = {".yaml": "yaml", ".yml": "yaml", ".json": "yaml", ".toml": "toml"}
 
@@ -48,10 +49,7 @@ def apply(path: Path, socket_path: Path, as_json: bool) -> None:
         sys.exit(ExitCode.FOUND_BAD)
     refused = [result for result in answer["results"] if result["action"] == "refused"]
     if not as_json:
-        for result in answer["results"]:
-            click.echo(f"{result['action']:<10} {_name(result['account'])}")
-        for result in refused:
-            say_error(f"{_name(result['account'])}: {result['message']}", hint=result["hint"])
+        _tell_results(answer["results"])
     sys.exit(ExitCode.FOUND_BAD if refused else ExitCode.GOOD)
 
 
@@ -148,10 +146,23 @@ def _show(account: dict[str, Any]) -> None:
             click.echo(f"{name:<17} {value}")
 
 
+def _tell_results(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        click.echo(f"{result['action']:<10} {_name(result['account'])}")
+    for result in results:
+        if result["action"] == "refused":
+            say_error(f"{_name(result['account'])}: {result['message']}", hint=result["hint"])
+    if len(results) > 1:
+        numbers = Counter(result["action"] for result in results)
+        summary = ", ".join(f"{number} {action}" for action, number in sorted(numbers.items()))
+        click.echo(f"applied {len(results)} accounts: {summary}", err=True)
+
+
 def _tell_mistakes(path: Path, mistakes: list[dict[str, Any]]) -> None:
     for mistake in mistakes:
         click.echo(f"{path}:{mistake['line']}: {mistake['place']}: {mistake['message']}", err=True)
-    say_error(f"nothing was applied: {len(mistakes)} mistakes in {path}", hint="mend them and apply the file again")
+    number = counted(len(mistakes), "mistake")
+    say_error(f"nothing was applied: {number} in {path}", hint="mend the file and apply it again")
 
 
 def _name(account_id: str) -> str:

@@ -8,7 +8,6 @@ import click
 from byokd.cli.service import read_or_fail, settings_option
 from byokd.cli.voice import ExitCode, fail
 from byokd.ports import StoreUnavailableError
-from byokd.runtime.wiring import store_schema, upgrade_store
 
 
 @click.group()
@@ -21,6 +20,8 @@ def db() -> None:
 def upgrade(settings_path: Path) -> None:
     """Bring the schema up to date. Stop the daemon first."""
     settings = read_or_fail(settings_path)
+    from byokd.runtime.wiring import upgrade_store  # noqa: PLC0415 - loads all adapters; --help starts without
+
     try:
         found = upgrade_store(settings)
     except StoreUnavailableError as error:
@@ -36,6 +37,8 @@ def upgrade(settings_path: Path) -> None:
 def status(settings_path: Path) -> None:
     """Tell which schema the database has. Exit 1 when it is not the one that this version needs."""
     settings = read_or_fail(settings_path)
+    from byokd.runtime.wiring import store_schema  # noqa: PLC0415 - as above
+
     try:
         found = store_schema(settings)
     except StoreUnavailableError as error:

@@ -1,17 +1,37 @@
 """The `byokd` command."""
 
+from importlib import import_module
 from importlib.metadata import version
 
 import click
 
-from byokd.cli.accounts import accounts, check
-from byokd.cli.database import db
-from byokd.cli.demo import demo
-from byokd.cli.emulator import emulator
-from byokd.cli.service import check_config, run
+_PLACES = {
+    "accounts": "byokd.cli.accounts:accounts",
+    "check": "byokd.cli.accounts:check",
+    "check-config": "byokd.cli.service:check_config",
+    "db": "byokd.cli.database:db",
+    "demo": "byokd.cli.demo:demo",
+    "emulator": "byokd.cli.emulator:emulator",
+    "run": "byokd.cli.service:run",
+}
+"""Where each command is. Loaded on first use: a verb must not wait for what only others need."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """A group that loads a command when it is asked for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_PLACES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _PLACES:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = _PLACES[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("byokd"), "--version", prog_name="byokd", message="%(prog)s %(version)s")
 def main() -> None:
     """Watch customers' keys, keep account keys wrapped by them, publish every change.
@@ -24,7 +44,3 @@ def main() -> None:
 def show_version() -> None:
     """Print the version."""
     click.echo(f"byokd {version('byokd')}")
-
-
-for _command in (run, check_config, accounts, check, db, demo, emulator):
-    main.add_command(_command)

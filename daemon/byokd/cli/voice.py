@@ -28,6 +28,11 @@ def say_error(message: str, *, hint: str | None = None) -> None:
         click.echo(f"hint: {hint}", err=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """Give a number of things in words: "1 mistake", "2 mistakes"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_json(value: object) -> None:
     """Print a value for programs."""
     click.echo(json.dumps(value, indent=2))

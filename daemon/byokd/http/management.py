@@ -13,6 +13,7 @@ from byokd.domain.accounts import Account, instant
 from byokd.domain.identifiers import AccountId, IdentifierInvalidError
 from byokd.http.health import Probes
 from byokd.ports import Store, StoreUnavailableError
+from byokd.runtime.applying import apply_all
 from byokd.runtime.checker import Checked
 from byokd.runtime.manifest import MAX_CHARS, Format, ManifestInvalidError, read_manifest
 from byokd.runtime.registrar import Registrar
@@ -93,7 +94,7 @@ class _Api:
         except ManifestInvalidError as error:
             return JSONResponse({"mistakes": [asdict(mistake) for mistake in error.mistakes]}, status_code=422)
         await self.managed.store.ping()
-        results = [await self.managed.registrar.apply(spec) for spec in specs]
+        results = await apply_all(self.managed.registrar, specs)
         return JSONResponse({"results": [asdict(result) | {"account": str(result.account)} for result in results]})
 
     async def check(self, ref: Reference) -> dict[str, object]:
@@ -128,15 +129,16 @@ def management_application(managed: Managed) -> FastAPI:
 
 
 async def _store_unavailable(_: Request, error: Exception) -> JSONResponse:
-    hint = error.hint if isinstance(error, StoreUnavailableError) else ""
-    return JSONResponse({"detail": {"message": str(error), "hint": hint}}, status_code=503)
+    return _answer(503, str(error), error.hint if isinstance(error, StoreUnavailableError) else "")
 
 
 async def _bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse bodies that no accounts file needs, before reading them."""
-    length = request.headers.get("content-length", "0")
+    """Refuse bodies that no accounts file needs, and those that do not say how long they are, before reading them."""
+    length = request.headers.get("content-length", None if request.method == "POST" else "0")
+    if length is None or "transfer-encoding" in request.headers:
+        return _answer(411, "the request does not say how long it is", "send Content-Length, not Transfer-Encoding")
     if not length.isdigit() or int(length) > 2 * MAX_CHARS:
-        return JSONResponse({"detail": {"message": "the request is too large", "hint": "split it"}}, status_code=413)
+        return _answer(413, "the request is too large", "split it")
     return await call_next(request)
 
 
@@ -182,6 +184,10 @@ def shown(account: Account) -> dict[str, object]:
         "createdAt": instant(account.created_at),
         "updatedAt": instant(account.updated_at),
     }
+
+
+def _answer(status: int, message: str, hint: str) -> JSONResponse:
+    return JSONResponse({"detail": {"message": message, "hint": hint}}, status_code=status)
 
 
 def _problem(status: int, message: str, hint: str) -> HTTPException:

@@ -1,18 +1,18 @@
-"""Brings accounts to what an operator wants: creates, changes, deletes. Idempotent; one account after another."""
+"""Brings accounts to what an operator wants: creates, changes, deletes. Idempotent; one account at a time."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 import structlog
 
-from byokd.domain.accounts import Account, AccountSpec, CustomerKey
+from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.answers import NoAnswer, Refused
-from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
+from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost, WatchId
 from byokd.domain.payload import Payload, PayloadInvalidError
-from byokd.domain.refusals import explain
-from byokd.domain.vocabulary import State
+from byokd.domain.vocabulary import Reason, State
 from byokd.ports import (
     Clock,
     ExistsError,
@@ -63,6 +63,40 @@ class AccountRefusedError(Exception):
         self.hint = hint
 
 
+class Silences:
+    """Who gave no answer a moment ago: whoever asks again would wait for another deadline."""
+
+    def __init__(self) -> None:
+        self._vaults: set[VaultHost] = set()
+        self._tokens: set[tuple[IdentityName, TenantId]] = set()
+
+    @contextmanager
+    def heeded(self, target: KeyTarget) -> Iterator[None]:
+        """Ask the vault of `target` inside; a lack of an answer is remembered.
+
+        Raises:
+            AccountRefusedError: it gave no answer before; it is not asked again.
+        """
+        again = "nothing was changed; apply again when it answers"
+        if target.key.host in self._vaults:
+            raise AccountRefusedError("not tried: the vault did not answer a moment ago", hint=again)
+        if (target.identity, target.tenant) in self._tokens:
+            raise AccountRefusedError("not tried: there was no token for the identity a moment ago", hint=again)
+        try:
+            yield
+        except VaultRefusedError as error:
+            self._remember(target, error.answer)
+            raise
+
+    def _remember(self, target: KeyTarget, answer: Refused | NoAnswer) -> None:
+        if not isinstance(answer, NoAnswer):
+            return
+        if answer.reason is Reason.TOKEN_UNAVAILABLE:
+            self._tokens.add((target.identity, target.tenant))
+        else:
+            self._vaults.add(target.key.host)
+
+
 @dataclass(frozen=True, slots=True)
 class _Destination:
     """A version to wrap with; `first` proves it when the watch does not exist yet."""
@@ -96,10 +130,18 @@ class Registrar:
         self._deadline = deadline
         self._on_change = on_change
 
-    async def apply(self, spec: AccountSpec) -> Result:
-        """Create the account, change it, or find that it is as wanted already."""
+    async def apply(self, spec: AccountSpec, silences: Silences | None = None) -> Result:
+        """Create the account, change it, or find that it is as wanted already.
+
+        Args:
+            spec: the account as wanted.
+            silences: who gave no answer while accounts before this one were applied; added to.
+
+        Raises:
+            StoreUnavailableError: whether anything was changed is unknown.
+        """
         try:
-            return Result(spec.id, await self._insist(spec))
+            return Result(spec.id, await self._insist(spec, silences or Silences()))
         except (AccountRefusedError, VaultRefusedError) as error:
             return Result(spec.id, Action.REFUSED, str(error), error.hint)
         except (WrapUnprovenError, PayloadInvalidError, SealBrokenError, ServiceKeyMissingError) as error:
@@ -116,10 +158,10 @@ class Registrar:
             await self._on_change(None if before is None else before.watch)
         return deleted
 
-    async def _insist(self, spec: AccountSpec) -> Action:
+    async def _insist(self, spec: AccountSpec, silences: Silences) -> Action:
         for _ in range(TRIES):
             try:
-                action = await self._apply(spec)
+                action = await self._apply(spec, silences)
             except (StaleError, ExistsError):
                 continue
             if action is not Action.UNCHANGED:
@@ -127,21 +169,21 @@ class Registrar:
             return action
         raise AccountRefusedError("the account kept changing while it was applied", hint="apply it again")
 
-    async def _apply(self, spec: AccountSpec) -> Action:
+    async def _apply(self, spec: AccountSpec, silences: Silences) -> Action:
         present = await self._store.account(spec.id)
         if present is None:
-            return await self._create(spec)
+            return await self._create(spec, silences)
         if present.spec == spec:
             return Action.UNCHANGED
-        return await self._update(present, spec)
+        return await self._update(present, spec, silences)
 
-    async def _create(self, spec: AccountSpec) -> Action:
-        placement = await self._placement(spec, self._account_keys.make(spec.id))
+    async def _create(self, spec: AccountSpec, silences: Silences) -> Action:
+        placement = await self._placement(spec, self._account_keys.make(spec.id), silences)
         created = await self._store.create_account(spec, placement, incarnation=self._ids.new(), now=self._clock.now())
         await self._on_change(created.watch)
         return Action.CREATED
 
-    async def _update(self, present: Account, spec: AccountSpec) -> Action:
+    async def _update(self, present: Account, spec: AccountSpec, silences: Silences) -> Action:
         if present.state is State.INACCESSIBLE:
             raise AccountRefusedError(
                 f"the account is Inaccessible: {present.message}",
@@ -153,46 +195,51 @@ class Registrar:
             )
         placement = None
         if present.spec.customer_key != spec.customer_key:
-            payload = await self._open(present)
-            placement = await self._placement(spec, rebound(payload, spec.id))
+            payload = await self._open(present, silences)
+            placement = await self._placement(spec, rebound(payload, spec.id), silences)
         changed = await self._store.update_account(present, spec, placement, now=self._clock.now())
         for watch in {present.watch, changed.watch}:
             await self._on_change(watch)
         return Action.UPDATED
 
-    async def _open(self, account: Account) -> Payload:
+    async def _open(self, account: Account, silences: Silences) -> Payload:
         wrapped = await self._store.wrapped_key(account.id)
         if wrapped is None or wrapped.generation != account.generation:
             raise StaleError
-        return await self._account_keys.open(wrapped, _opener(account, wrapped.key_identifier))
+        opener = _opener(account, wrapped.key_identifier)
+        if opener is None:
+            return await self._account_keys.open(wrapped, None)
+        with silences.heeded(opener):
+            return await self._account_keys.open(wrapped, opener)
 
-    async def _placement(self, spec: AccountSpec, payload: Payload) -> KeyPlacement:
+    async def _placement(self, spec: AccountSpec, payload: Payload, silences: Silences) -> KeyPlacement:
         if spec.customer_key is None:
             return KeyPlacement(None, await self._account_keys.place(payload, spec.id, None), None)
-        destination = await self._destination(spec, spec.customer_key)
-        sealed = await self._account_keys.place(payload, spec.id, destination.target)
+        wanted = KeyTarget(spec.customer_key.identity, spec.tenant, spec.customer_key.key)
+        with silences.heeded(wanted):
+            destination = await self._destination(wanted)
+            sealed = await self._account_keys.place(payload, spec.id, destination.target)
         return KeyPlacement(destination.target.key, sealed, destination.first)
 
-    async def _destination(self, spec: AccountSpec, customer_key: CustomerKey) -> _Destination:
+    async def _destination(self, target: KeyTarget) -> _Destination:
         """Find the version to wrap with: the watch's current one, or the newest, proved now."""
-        target = KeyTarget(customer_key.identity, spec.tenant, customer_key.key)
         watch = await self._store.find_watch(target)
         if watch is not None:
             return _Destination(_at(target, watch.key.at(watch.current_version.version)), None)
         calls = Round(self._keys, self._clock, deadline=self._deadline)
         facts = await calls.get(target)
         if isinstance(facts, Refused | NoAnswer):
-            raise _refusal("look at the key", facts)
+            raise VaultRefusedError("look at the key", facts)
         if (unfit := facts.unfit_for_registration()) is not None:
             raise AccountRefusedError(
                 f"KeyTypeUnsupported: {unfit}", hint="create an RSA key of 2048, 3072 or 4096 bits, in software or HSM"
             )
         if (unfit := facts.unfit_for_wrapping(self._clock.now())) is not None:
             raise AccountRefusedError(unfit, hint="make the key's newest version fit for wrapKey and unwrapKey")
-        exact = _at(target, customer_key.key.at(facts.version))
+        exact = _at(target, target.key.at(facts.version))
         probe = await prove(calls, exact, self._randomness)
         if isinstance(probe, Refused | NoAnswer):
-            raise _refusal("wrap and unwrap with the key", probe)
+            raise VaultRefusedError("wrap and unwrap with the key", probe)
         return _Destination(exact, NewVersion(facts, probe))
 
 
@@ -205,8 +252,3 @@ def _opener(account: Account, key: KeyIdentifier | None) -> KeyTarget | None:
 
 def _at(target: KeyTarget, key: KeyIdentifier) -> KeyTarget:
     return KeyTarget(target.identity, target.tenant, key)
-
-
-def _refusal(step: str, answer: Refused | NoAnswer) -> AccountRefusedError:
-    explanation = explain(answer)
-    return AccountRefusedError(f"{step}: {explanation.message}", hint=explanation.hint)

@@ -1,0 +1,107 @@
+"""What the command line loads and says, without a daemon."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from byokd.cli import accounts
+from byokd.cli.main import main
+
+BASE = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Media/mediaservices"
+LOADED = """
+import json, sys
+from byokd.cli.main import main
+try:
+    main({words!r}, standalone_mode=False)
+except SystemExit:
+    pass
+print(json.dumps(sorted(sys.modules)))
+"""
+HEAVY = {"fastapi", "uvicorn", "sqlalchemy", "azure", "aiomqtt", "byokd.runtime.wiring"}
+
+
+def loaded(*words: str) -> set[str]:
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED.format(words=list(words))], capture_output=True, check=True, text=True
+    )
+    return set(json.loads(ran.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "words", [("--help",), ("accounts", "list", "--socket", "/nowhere"), ("check-config", "--settings", "/nowhere")]
+)
+def test_only_the_daemon_loads_the_daemon(words: tuple[str, ...]) -> None:
+    assert not loaded(*words) & HEAVY
+
+
+def test_the_version_loads_no_other_command() -> None:
+    assert not {module for module in loaded("version") if module.startswith(("byokd.cli.", "aiohttp", "pydantic"))} - {
+        "byokd.cli.main"
+    }
+
+
+def test_help_lists_every_command_with_its_help() -> None:
+    commands = main.list_commands(click.Context(main))
+    assert commands == ["accounts", "check", "check-config", "db", "demo", "emulator", "run", "version"]
+    shown = CliRunner().invoke(main, ["--help"]).output
+    for name in commands:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None
+        assert command.name == name
+        assert f"  {name} " in shown
+        assert command.get_short_help_str(30).removesuffix("...") in shown
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    refused = CliRunner().invoke(main, ["acounts"])
+    assert refused.exit_code == 2
+    assert "No such command 'acounts'" in refused.output
+
+
+@pytest.fixture
+def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run `accounts apply` on a daemon that answers as told."""
+    path = tmp_path / "accounts.yaml"
+    path.write_text("accounts: []\n")
+
+    def apply(answer: dict[str, Any], *options: str, status: int = 200) -> Result:
+        monkeypatch.setattr(accounts, "call", lambda *_, **__: (status, answer))
+        return CliRunner().invoke(main, ["accounts", "apply", "-f", str(path), *options])
+
+    return apply
+
+
+def result(name: str, action: str) -> dict[str, str]:
+    said = {"message": "not fit", "hint": "mend it"} if action == "refused" else {"message": "", "hint": ""}
+    return {"account": f"{BASE}/{name}", "action": action, **said}
+
+
+def test_an_apply_of_several_accounts_ends_with_a_summary(applied: Callable[..., Result]) -> None:
+    answer = {"results": [result("one", "refused"), result("two", "created"), result("three", "created")]}
+    ran = applied(answer)
+    assert ran.exit_code == 1
+    assert ran.stdout == "refused    one\ncreated    two\ncreated    three\n"
+    assert ran.stderr == "error: one: not fit\nhint: mend it\napplied 3 accounts: 2 created, 1 refused\n"
+    as_json = applied(answer, "--json")
+    assert json.loads(as_json.stdout) == answer
+    assert as_json.stderr == ""
+
+
+def test_an_apply_of_one_account_needs_no_summary(applied: Callable[..., Result]) -> None:
+    ran = applied({"results": [result("one", "created")]})
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "created    one\n", "")
+
+
+@pytest.mark.parametrize(("number", "said"), [(1, "1 mistake in"), (2, "2 mistakes in")])
+def test_mistakes_are_counted_in_good_english(applied: Callable[..., Result], number: int, said: str) -> None:
+    mistake = {"line": 1, "place": "accounts", "message": "missing"}
+    ran = applied({"mistakes": [mistake] * number}, status=422)
+    assert ran.exit_code == 1
+    assert f"nothing was applied: {said}" in ran.stderr
