@@ -259,6 +259,26 @@ def test_hostile_text_is_shown_on_one_line_without_anything_that_steers(text: st
     assert shown(text).isprintable()
 
 
+@pytest.mark.parametrize("vault", ["v1", "1contoso", "con--toso", "contoso-", "-contoso", "a" * 25, "con_toso", ""])
+def test_an_impossible_name_of_a_vault_is_told_from_a_host_that_is_not_allowed(vault: str) -> None:
+    with pytest.raises(IdentifierInvalidError, match=f"no vault can have the name '{vault}'") as caught:
+        key(f"https://{vault}.vault.azure.net/keys/k")
+    assert "3 to 24 characters" in caught.value.hint
+    with pytest.raises(IdentifierInvalidError, match="is not an allowed vault host"):
+        key(f"https://{vault}.vault.example.com/keys/k")
+
+
+@pytest.mark.parametrize("name", ["con-toso", "ab", "abcdefghijklmnopqrstuvwxy"])
+def test_a_wrong_name_of_an_account_is_seen_in_the_message(name: str) -> None:
+    with pytest.raises(IdentifierInvalidError, match=f"mediaservices/{name}'"):
+        AccountId.parse(ACCOUNT.replace("Contoso01", name))
+
+
+def test_long_text_is_shown_by_its_head_and_tail() -> None:
+    assert shown("a" * 80) == repr("a" * 80)
+    assert shown("h" * 30 + "m" * 1000 + "t" * 50) == repr("h" * 30 + "..." + "t" * 50)
+
+
 def assert_fit_to_show(error: IdentifierInvalidError) -> None:
     assert str(error).isprintable()
     assert error.hint.isprintable()

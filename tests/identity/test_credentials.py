@@ -179,6 +179,25 @@ async def test_a_new_token_on_demand_but_not_again_and_again(machine: Machine, w
     assert machine.fetched == 2
 
 
+async def test_a_rejected_token_that_cannot_be_replaced_is_trouble_with_the_token_for_no_longer_than_that(
+    machine: Machine,
+) -> None:
+    first = await machine.token()
+    await machine.emulator.control.set_fault(ENDPOINT, FaultKind.UNAVAILABLE)
+    machine.clock.ahead = 31
+    for _ in range(2):
+        failed = await asyncio.gather(*(machine.token(rejected=first) for _ in range(20)), return_exceptions=True)
+        assert all(isinstance(failure, TokenUnavailableError) for failure in failed)
+        assert {failure.code for failure in failed} != {"Expired"}
+    assert machine.fetched == 2, "the failure is remembered for a second"
+    assert await machine.token() == first, "who was not rejected goes on"
+    await machine.emulator.control.clear_faults()
+    machine.clock.ahead = 32.1
+    second = await machine.token(rejected=first)
+    assert second != first
+    assert machine.fetched == 3
+
+
 async def test_nothing_is_shown(machine: Machine) -> None:
     token = await machine.token()
     assert token not in repr(vars(machine.credentials))

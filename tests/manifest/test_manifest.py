@@ -144,6 +144,7 @@ def test_a_file_may_list_no_account() -> None:
 # Each mistake is made in both forms of the same file; the lines are those of the YAML and of the TOML file.
 MISTAKES = {
     "unknown identity": ("platform", "nobody", (8, 8), "encryption.identity", "no identity 'nobody' in the settings"),
+    "vault": ("contoso.vault", "c1.vault", (9, 9), "encryption.keyIdentifier", "a vault name has 3 to 24 characters"),
     "host": ("contoso.vault", "contoso.example", (9, 9), "encryption.keyIdentifier", "not an allowed vault host"),
     "key path": ("keys/customer-key", "secrets/x", (9, 9), "encryption.keyIdentifier", "not the URL of a key"),
     "type": ("CustomerKey", "EcKey", (6, 6), "encryption", "type is neither SystemKey nor CustomerKey"),

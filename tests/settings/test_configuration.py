@@ -1,8 +1,10 @@
+import os
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from byokd.emulator.tls import make_context
 from byokd.runtime.configuration import SettingsInvalidError, read_settings
 
 
@@ -19,7 +21,7 @@ def test_defaults_need_no_file() -> None:
 
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, '[checks]\ninterval = "30 s"\n[http]\nlisten = "127.0.0.1:1"\n')
-    settings = read_settings(path, {"BYOKD_CHECKS__INTERVAL": "2 min", "BYOKD_OTHER": "ignored"})
+    settings = read_settings(path, {"BYOKD_CHECKS__INTERVAL": "2 min", "OTHER_CHECKS__INTERVAL": "ignored"})
     assert settings.checks.interval == timedelta(minutes=2)
     assert settings.http.listen == "127.0.0.1:1"
 
@@ -50,18 +52,153 @@ def test_every_mistake_is_named_at_once_with_its_place_and_the_right_form(tmp_pa
     [
         ("[checks\n", "is not TOML"),
         ('[checks]\nrecheck_first = "10 min"\n', "recheck_most is shorter than recheck_first"),
-        ('[store]\nurl = "mysql://x"\n', "[store] url"),
-        ('[mqtt]\nurl = "mqtt://user:secret@host"\n', "[mqtt] url"),
+        ('[store]\nurl = "mysql://x"\n', "[store] url: not a database URL: write sqlite:///"),
+        ('[store]\nurl = "sqlite:///"\n', "[store] url: not a database URL"),
+        ('[service]\ninstance = "Byokd 1"\n', "[service] instance: not a name: 1 to 63 lower-case letters"),
+        ('[service]\ninstance = "byokd\\n"\n', "[service] instance: not a name"),
+        ('[mqtt]\nurl = "broker:1883"\n', "[mqtt] url: not a broker URL: write mqtt://host:port"),
+        ('[mqtt]\nurl = "mqtt://broker:0"\n', "[mqtt] url: not a broker URL"),
+        ('[mqtt]\nurl = "mqtt://broker:65536"\n', "[mqtt] url: not a broker URL"),
+        ('[checks]\ndeadline = "3651 d"\n', '[checks] deadline: too long: a duration is at most "3650 d"'),
+        ('[checks]\ndeadline = "999999999999999999 d"\n', "[checks] deadline: too long"),
+        (f'[checks]\ndeadline = "{"9" * 400} d"\n', "[checks] deadline: too long"),
+        ('[checks]\ndeadline = "0.0001 ms"\n', "[checks] deadline: a duration must be longer than nothing"),
+        ('[http]\nallowed_hosts = "localhost"\n', '[http] allowed_hosts: not a list: write a list, such as ["one"'),
+        ("[vaults]\nallowed_suffixes = []\n", "[vaults] allowed_suffixes: an empty list: write a list"),
+        ('checks = "often"\n', "checks: is a section, not a value"),
+        ('identities = "platform"\n', "identities: is a section, not a value"),
+        (f"[checks]\nconcurrency = {'9' * 5000}\n", "is not TOML"),
         ('[mqtt]\ntopic_prefix = "Byokd/#"\n', "not a topic prefix"),
         ('[http]\nlisten = "localhost:1"\n', "needs an IP address"),
-        ('[identities.Bad_Name]\nkind = "managed-identity"\n', "identities"),
+        ('[identities.Bad_Name]\nkind = "managed-identity"\n', "[identities.Bad_Name]: not a name: 1 to 63 lower-case"),
         ('[service]\nsocket = "api.sock"\n', "not an absolute path"),
         ('[vaults]\nallowed_suffixes = [".vault.azure.net"]\n', "not a host suffix"),
     ],
 )
 def test_a_wrong_setting_is_refused(tmp_path: Path, text: str, named: str) -> None:
-    with pytest.raises(SettingsInvalidError, match=named.replace("[", r"\[")):
+    with pytest.raises(SettingsInvalidError) as caught:
         read_settings(written(tmp_path, text), {})
+    (mistake,) = caught.value.mistakes
+    assert named in f"{mistake.place}: {mistake.message}"
+
+
+def mistakes(path: Path | None, environment: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsInvalidError) as caught:
+        read_settings(path, environment)
+    return [f"{mistake.place}: {mistake.message}" for mistake in caught.value.mistakes]
+
+
+def test_the_password_in_a_url_is_not_repeated(tmp_path: Path) -> None:
+    (said,) = mistakes(written(tmp_path, '[mqtt]\nurl = "mqtt://user:secret@host"\n'), {})
+    assert "[mqtt] url: not a broker URL" in said
+    assert "mqtt.password_file" in said
+    assert "secret" not in said
+
+
+def test_a_huge_duration_hides_no_other_mistake(tmp_path: Path) -> None:
+    path = written(tmp_path, '[checks]\ninterval = "999999999999999999 d"\n[mqtt]\nwindow = 0\n')
+    assert len(mistakes(path, {})) == 2
+
+
+def test_the_longest_duration_is_taken(tmp_path: Path) -> None:
+    path = written(tmp_path, '[rewrap]\nsettle = "3650 d"\n')
+    assert read_settings(path, {}).rewrap.settle == timedelta(days=3650)
+
+
+@pytest.mark.parametrize(
+    ("variable", "right"),
+    [
+        ("BYOKD_OTHER", "names no setting: write BYOKD_<SECTION>__<NAME> with two underscores between, such as"),
+        ("BYOKD_", "names no setting"),
+        ("BYOKD_SOCKETS", "names no setting"),
+        ("BYOKD_CHECKS", "names only a section: write BYOKD_<SECTION>__<NAME> with two underscores between, such as B"),
+        ("BYOKD_IDENTITIES", "such as BYOKD_IDENTITIES__PLATFORM__CLIENT_ID"),
+        ("BYOKD_CHECKS_INTERVAL", "as in BYOKD_CHECKS__INTERVAL"),
+        ("BYOKD_SERVICE_KEYS_DIRECTORY", "as in BYOKD_SERVICE_KEYS__DIRECTORY"),
+    ],
+)
+def test_a_variable_that_would_be_ignored_is_a_mistake(variable: str, right: str) -> None:
+    (said,) = mistakes(None, {variable: "secret-5"})
+    assert said.startswith(f"{variable}: ")
+    assert right in said
+    assert "secret-5" not in said
+
+
+def test_variables_of_the_command_line_and_of_tests_are_no_settings() -> None:
+    names = ("BYOKD_SETTINGS", "BYOKD_SOCKET", "BYOKD_EMULATOR", "BYOKD_TESTS_REQUIRE_REAL", "BYOKD_TESTS_A__B")
+    assert read_settings(None, dict.fromkeys(names, "x")) == read_settings(None, {})
+
+
+def test_the_name_of_an_identity_is_refused_at_its_variable() -> None:
+    (said,) = mistakes(None, {"BYOKD_IDENTITIES__BAD_NAME__CLIENT_ID": "x"})
+    assert said.startswith("BYOKD_IDENTITIES__BAD_NAME__CLIENT_ID: [identities.bad_name]: not a name")
+
+
+FILES = [
+    ("missing", "cannot be read: No such file or directory"),
+    ("directory", "not a file"),
+    ("pipe", "not a file"),
+    ("nothing\\u0000", "cannot be read: it is not a path"),
+]
+
+
+@pytest.mark.parametrize(("name", "named"), FILES)
+@pytest.mark.parametrize(
+    ("section", "setting", "right"),
+    [
+        ("network", "ca_file", "write the path of a readable PEM file"),
+        ("mqtt", "ca_file", "write the path of a readable PEM file"),
+        ("mqtt", "password_file", "write the path of a readable file that holds the password"),
+    ],
+)
+def test_an_unusable_file_is_a_mistake_among_others(
+    tmp_path: Path, section: str, setting: str, right: str, name: str, named: str
+) -> None:
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    path = written(tmp_path, f'[{section}]\n{setting} = "{tmp_path}/{name}"\n[checks]\ninterval = "soon"\n')
+    other, said = mistakes(path, {})
+    assert "[checks] interval" in other
+    assert said.startswith(f"{path}: [{section}] {setting}: {named}")
+    assert right in said
+
+
+@pytest.mark.parametrize("section", ["network", "mqtt"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_a_file_without_certificates_is_named_at_the_variable_that_gave_it(
+    tmp_path: Path, section: str, content: bytes
+) -> None:
+    authorities = tmp_path / "ca.pem"
+    authorities.write_bytes(content)
+    variable = f"BYOKD_{section.upper()}__CA_FILE"
+    (said,) = mistakes(None, {variable: str(authorities)})
+    assert said.startswith(f"{variable}: [{section}] ca_file: holds no PEM certificate")
+
+
+def test_a_password_that_is_no_text_is_a_mistake_and_not_shown(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_bytes(b"hidden\xff")
+    (said,) = mistakes(None, {"BYOKD_MQTT__PASSWORD_FILE": str(password)})
+    assert "[mqtt] password_file: is not UTF-8 text" in said
+    assert "hidden" not in said
+
+
+def test_usable_files_are_taken(tmp_path: Path) -> None:
+    authorities = tmp_path / "ca.pem"
+    make_context(authorities)
+    password = tmp_path / "password"
+    password.write_text("p\n")
+    names = {"BYOKD_NETWORK__CA_FILE": authorities, "BYOKD_MQTT__CA_FILE": authorities}
+    environment = {name: str(path) for name, path in {**names, "BYOKD_MQTT__PASSWORD_FILE": password}.items()}
+    settings = read_settings(None, environment)
+    assert settings.network.ca_file == settings.mqtt.ca_file == authorities
+
+
+def test_a_relative_file_is_one_mistake(tmp_path: Path) -> None:
+    (said,) = mistakes(written(tmp_path, '[network]\nca_file = "ca.pem"\n'), {})
+    assert "not an absolute path" in said
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,18 +1,10 @@
-import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from virtual.world import World
-
-# As beside the other tests on virtual time: whoever asks for a loop before there is one is told so.
-asyncio.set_event_loop(None)
-
-settings.register_profile("byokd", deadline=None, max_examples=50, derandomize=True, database=None)
-settings.load_profile("byokd")
 
 
 @pytest.fixture(scope="session")

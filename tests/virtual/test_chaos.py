@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byokd.domain.identifiers import KeyIdentifier
@@ -100,6 +100,7 @@ ACTIONS = sorted(name for name in vars(Chaos) if not name.startswith("_") and na
 steps = st.lists(st.tuples(st.sampled_from([*ACTIONS, "wait", "wait"]), st.integers(0, 999)), max_size=16)
 
 
+@settings(max_examples=50)
 @given(steps=steps, seed=st.integers(0, 999))
 def test_any_sequence_of_events_ends_well_and_raises_no_false_alarm(
     service_keys: Path, steps: list[tuple[str, int]], seed: int

@@ -99,7 +99,7 @@ async def test_two_rotations_in_the_same_second_end_on_the_last(world: World) ->
         await world.assert_converged()
 
 
-@pytest.mark.parametrize(("how", "count"), [("disabled", 1000), ("deleted", 100)])
+@pytest.mark.parametrize(("how", "count"), [("disabled", 400), ("deleted", 100)])
 async def test_accounts_go_on_later_when_the_key_was_taken_away_in_the_middle(
     world: World, how: str, count: int
 ) -> None:

@@ -111,25 +111,29 @@ def follow(account: Account, verdict: Verdict) -> tuple[Account, tuple[EventType
         causes, in order (none when the account already was there). Sequences are the caller's.
     """
     state = State.ACCESSIBLE if verdict.outcome is Outcome.USABLE else State.INACCESSIBLE
-    told = verdict.unverified is not None and verdict.unverified.told
-    unverified_since = verdict.unverified.since if told and verdict.unverified is not None else None
+    told = verdict.unverified if verdict.unverified is not None and verdict.unverified.told else None
     types: list[EventType] = []
-    if account.unverified_since is None and unverified_since is not None:
+    if account.unverified_since is None and told is not None:
         types.append(EventType.ACCOUNT_UNVERIFIED)
-    if account.unverified_since is not None and unverified_since is None:
+    if account.unverified_since is not None and told is None:
         types.append(EventType.ACCOUNT_VERIFIED)
     if (state, verdict.reason) != (account.state, account.reason):
         accessible = state is State.ACCESSIBLE
         types.append(EventType.ACCOUNT_ACCESSIBLE if accessible else EventType.ACCOUNT_INACCESSIBLE)
-        account = replace(
-            account, state=state, reason=verdict.reason, message=state_message(verdict), since=verdict.since
-        )
+        account = replace(account, state=state, reason=verdict.reason, since=verdict.since)
+    if types:
+        account = replace(account, message=state_message(verdict))
+    unverified_since = None if told is None else told.since
     return replace(account, unverified_since=unverified_since, followed=verdict.number), tuple(types)
 
 
 def state_message(verdict: Verdict) -> str:
-    """Say in one sentence why an account is in the state that this verdict gives it."""
-    return "the account key can be unwrapped" if verdict.outcome is Outcome.USABLE else verdict.message
+    """Say in one sentence why an account is in the state that this verdict gives it, and since when it is in doubt."""
+    words = "the account key can be unwrapped" if verdict.outcome is Outcome.USABLE else verdict.message
+    unverified = verdict.unverified
+    if unverified is None or not unverified.told:
+        return words
+    return f"{words}, but that could not be verified since {instant(unverified.since)}: {unverified.reason}"
 
 
 def instant(time: datetime) -> str:

@@ -107,6 +107,13 @@ class KeyIdentifier:
             raise IdentifierInvalidError(f"key identifier without https: {shown(text)}", hint=hint)
         host = url.netloc.lower()
         if not is_vault_host(host, allowed_suffixes=allowed_suffixes):
+            vault, _, suffix = host.partition(".")
+            if suffix in allowed_suffixes:
+                raise IdentifierInvalidError(
+                    f"no vault can have the name {shown(vault)}",
+                    hint="a vault name has 3 to 24 characters: letters, digits and single hyphens, a letter first and "
+                    "no hyphen last",
+                )
             raise IdentifierInvalidError(
                 f"host {shown(url.netloc)} is not an allowed vault host",
                 hint=f"{{vault}}.{{suffix}} with a suffix of the setting vaults.allowed_suffixes: "
@@ -150,6 +157,9 @@ def parse_tenant(text: str) -> TenantId:
 
 
 def shown(text: str) -> str:
-    """Quote hostile text for a message: no control characters, at most 80 characters."""
-    limit = 80
-    return repr(text if len(text) <= limit else text[:limit] + "...")
+    """Quote hostile text for a message: no control characters, at most 80 characters of it.
+
+    Of longer text the head and more of the tail are shown, where an ARM id has the account's name.
+    """
+    head, tail = 30, 50
+    return repr(text if len(text) <= head + tail else f"{text[:head]}...{text[-tail:]}")

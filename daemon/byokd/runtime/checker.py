@@ -22,7 +22,7 @@ from byokd.domain.answers import (
 )
 from byokd.domain.decide import CandidateAnswer, Decision, Look, candidate, decide
 from byokd.domain.identifiers import KeyIdentifier
-from byokd.domain.judge import Seen
+from byokd.domain.judge import Seen, judge
 from byokd.domain.verdict import Policy, Probe, Watch, WrappingVersion
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store
@@ -121,16 +121,31 @@ class Checker:
         calls = Round(self._fresh_keys if suspected else self._keys, self._clock, deadline=self._deadline)
         look = await self._look(calls, watch, detected_by)
         self._metrics.check_seconds.observe(self._clock.monotonic() - started)
+        for answer in look.seen:
+            self._metrics.checks.labels(judge(answer).outcome).inc()
+        return await self._conclude(watch, look)
+
+    async def _conclude(self, watch: Watch, look: Look) -> Checked:
+        """Decide and commit what follows, if anything does."""
         now = self._clock.now()
         jitter = self._randomness.uniform(-1, 1)
         decision = decide(watch, look, now=now, policy=self._policy, jitter=jitter)
-        for observation in decision.observations.values():
-            self._metrics.checks.labels(observation.outcome).inc()
         if not decision.changes:
             return Checked(watch, decision)
         committed = await self._store.commit_decision(watch, decision, now=now)
         self._report(watch, decision)
         return Checked(committed, decision)
+
+    async def presume(self, watch: Watch, reason: Reason) -> Checked:
+        """Note, without asking, that a watch could not be verified because its vault answers nobody.
+
+        Raises:
+            StaleError, StoreUnavailableError: as `check`.
+        """
+        now = self._clock.now()
+        silence = NoAnswer(reason, Evidence("not asked"))
+        seen = tuple(Seen(version.version, silence, None, None, now) for version in watch.versions)
+        return await self._conclude(watch, Look(seen, None, None, DetectedBy.POLL))
 
     async def _look(self, calls: Round, watch: Watch, detected_by: DetectedBy) -> Look:
         # The current version first: on a slow vault the deadline must not always cut off the one that matters most.

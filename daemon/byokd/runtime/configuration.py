@@ -1,10 +1,12 @@
 """Reads the settings: a TOML file, overlaid by the environment. Every mistake is named at once, with its place."""
 
+import ssl
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -12,6 +14,19 @@ from byokd.settings import Settings
 
 ENVIRONMENT_PREFIX = "BYOKD_"
 _SEPARATOR = "__"
+
+_OTHER_VARIABLES: Final = frozenset({"BYOKD_SETTINGS", "BYOKD_SOCKET", "BYOKD_EMULATOR"})
+"""Variables of the command line that are no settings."""
+
+_TESTS_PREFIX: Final = "BYOKD_TESTS_"
+
+_MESSAGES: Final[Mapping[str, str]] = {
+    "tuple_type": 'not a list: write a list, such as ["one", "two"]',
+    "too_short": 'an empty list: write a list with at least one entry, such as ["one"]',
+    "model_type": "is a section, not a value: its settings stand below it, each with a name",
+    "dict_type": "is a section, not a value: its entries stand below it, each with a name",
+}
+"""pydantic's types of errors in our words, where its own are about Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +46,30 @@ class SettingsInvalidError(Exception):
 
 
 def read_settings(path: Path | None, environment: Mapping[str, str]) -> Settings:
-    """Read and check the settings.
+    """Read and check the settings, and the files of certificates and passwords that they name.
 
     Args:
         path: the TOML file; None for defaults and environment alone.
-        environment: the process's environment; only BYOKD_<SECTION>__<NAME> is looked at.
+        environment: the process's environment; only names that start with BYOKD_ are looked at.
 
     Raises:
-        SettingsInvalidError: with every unknown, malformed or contradictory setting.
+        SettingsInvalidError: with every unknown, malformed or contradictory setting and unusable file.
     """
     values = {} if path is None else _read_file(path)
     overlaid, mistakes = _overlay(values, environment)
+    file = "settings" if path is None else str(path)
+    unusable = _unusable_files(values, file=file, overlaid=overlaid)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        file = "settings" if path is None else str(path)
-        mistakes += [_mistake(detail, file=file, overlaid=overlaid) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        mistakes += [
+            _mistake(detail, file=file, overlaid=overlaid) for detail in details if not _follows(detail, details)
+        ]
     else:
-        if not mistakes:
+        if not mistakes and not unusable:
             return settings
-    raise SettingsInvalidError(tuple(mistakes))
+    raise SettingsInvalidError((*mistakes, *unusable))
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -60,7 +79,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         mistake = Mistake(str(path), f"cannot be read: {error.strerror}")
     except UnicodeDecodeError:
         mistake = Mistake(str(path), "is not UTF-8 text")
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # besides TOML's own, Python's for a number of thousands of digits
         mistake = Mistake(str(path), f"is not TOML: {error}")
     raise SettingsInvalidError((mistake,))
 
@@ -72,7 +91,12 @@ def _overlay(
     overlaid: dict[tuple[str, ...], str] = {}
     mistakes: list[Mistake] = []
     for variable, text in sorted(environment.items()):
-        if not variable.startswith(ENVIRONMENT_PREFIX) or _SEPARATOR not in variable:
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(_TESTS_PREFIX):
+            continue
+        if variable in _OTHER_VARIABLES:
+            continue
+        if _SEPARATOR not in variable:
+            mistakes.append(Mistake(variable, _right_variable(variable)))
             continue
         place = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split(_SEPARATOR))
         group: Any = values
@@ -87,24 +111,109 @@ def _overlay(
     return overlaid, mistakes
 
 
+def _right_variable(variable: str) -> str:
+    """Say what is right instead of a variable without a separator."""
+    form = f"write {ENVIRONMENT_PREFIX}<SECTION>{_SEPARATOR}<NAME> with two underscores between"
+    name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+    if name in Settings.model_fields:
+        return f"names only a section: {form}, such as {_example(name)}"
+    for section in sorted(Settings.model_fields, key=len, reverse=True):
+        if name.startswith(f"{section}_"):
+            meant = f"{section}{_SEPARATOR}{name.removeprefix(f'{section}_')}".upper()
+            return f"names no setting: {form}, as in {ENVIRONMENT_PREFIX}{meant}"
+    return f"names no setting: {form}, such as {_example('checks')}"
+
+
+def _example(section: str) -> str:
+    model: Any = Settings.model_fields[section].annotation
+    names = getattr(model, "model_fields", None)
+    parts = (section, next(iter(names))) if names else (section, "platform", "client_id")
+    return ENVIRONMENT_PREFIX + _SEPARATOR.join(parts).upper()
+
+
 def _value(text: str) -> object:
     """Read a variable as TOML where it is a list, table or number, else as plain text."""
     if text[:1] in {"[", "{"} or text in {"true", "false"} or text.replace(".", "", 1).isdigit():
         try:
             return tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except ValueError:
             return text
     return text
 
 
+def _unusable_files(values: Mapping[str, Any], *, file: str, overlaid: Mapping[tuple[str, ...], str]) -> list[Mistake]:
+    """Look into the files that are named; those that would be mistaken at the first use are mistakes now."""
+    mistakes: list[Mistake] = []
+    for (section, name), flaw in _FILES.items():
+        group = values.get(section)
+        path = group.get(name) if isinstance(group, Mapping) else None
+        if isinstance(path, str) and Path(path).is_absolute() and (message := flaw(Path(path))) is not None:
+            place = overlaid.get((section, name), file)
+            mistakes.append(Mistake(place, f"[{section}] {name}: {message} (found {path[:60]!r})"))
+    return mistakes
+
+
+def _flaw_of_authorities(path: Path) -> str | None:
+    right = "write the path of a readable PEM file with certificates (-----BEGIN CERTIFICATE-----)"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return f"not a file; {right}"
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        return f"holds no PEM certificate, or a broken one; {right}"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {_why(error)}; {right}"
+    return None if context.cert_store_stats()["x509"] else f"holds no PEM certificate; {right}"
+
+
+def _flaw_of_password(path: Path) -> str | None:
+    right = "write the path of a readable file that holds the password as UTF-8 text"
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return f"not a file; {right}"
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return f"is not UTF-8 text; {right}"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {_why(error)}; {right}"
+    return None
+
+
+_FILES: Final[Mapping[tuple[str, str], Callable[[Path], str | None]]] = {
+    ("network", "ca_file"): _flaw_of_authorities,
+    ("mqtt", "password_file"): _flaw_of_password,
+    ("mqtt", "ca_file"): _flaw_of_authorities,
+}
+
+
+def _why(error: OSError | ValueError) -> str:
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "it is not a path"
+
+
+def _follows(detail: Any, details: Sequence[Any]) -> bool:  # noqa: ANN401 - pydantic's
+    """Whether a list is called too short only because its entries are wrong."""
+    inside = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        other["loc"][: len(inside)] == inside and other is not detail for other in details
+    )
+
+
 def _mistake(detail: Any, *, file: str, overlaid: Mapping[tuple[str, ...], str]) -> Mistake:  # noqa: ANN401 - pydantic's
     names = tuple(str(part) for part in detail["loc"])
+    if names[-1:] == ("[key]",):
+        names = names[:-1]
+        place = next((variable for spot, variable in overlaid.items() if spot[: len(names)] == names), file)
+        return Mistake(place, f"[{'.'.join(names)}]: {_words(detail)}{_given(detail)}")
     place = next((variable for spot, variable in overlaid.items() if names[: len(spot)] == spot), file)
     where = f"[{'.'.join(names[:-1])}] {names[-1]}" if len(names) > 1 else names[0] if names else "settings"
     if detail["type"] == "extra_forbidden":
         return Mistake(place, f"{where}: there is no such setting{_known(names)}")
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    return Mistake(place, f"{where}: {message}{_given(detail)}")
+    return Mistake(place, f"{where}: {_words(detail)}{_given(detail)}")
+
+
+def _words(detail: Any) -> str:  # noqa: ANN401 - pydantic's
+    return _MESSAGES.get(detail["type"]) or str(detail["msg"]).removeprefix("Value error, ")
 
 
 def _given(detail: Any) -> str:  # noqa: ANN401 - pydantic's

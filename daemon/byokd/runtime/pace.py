@@ -27,6 +27,7 @@ class Pace:
     running: int = 0
     backoff: timedelta | None = None
     next_try: float = 0.0
+    silence: Reason | None = None
     waiting: deque[int] = field(default_factory=deque)
 
     @property
@@ -38,8 +39,9 @@ class Pace:
         """Whether no further check may start: at the bound, or while one probes a failing vault."""
         return self.running >= (1 if self.failing else self.bounds.concurrency)
 
-    def failed(self, now: float) -> None:
-        """Note that the vault did not answer; the wait doubles, once per try."""
+    def failed(self, now: float, reason: Reason) -> None:
+        """Note that the vault did not answer, and why; the wait doubles, once per try."""
+        self.silence = reason
         if self.backoff is None:
             self.backoff = self.bounds.backoff_first
         elif now >= self.next_try:
@@ -50,5 +52,5 @@ class Pace:
 
     def answered(self) -> None:
         """Note that the vault answered."""
-        self.backoff = None
+        self.backoff = self.silence = None
         self.next_try = 0.0

@@ -11,7 +11,7 @@ import structlog
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import VaultHost, WatchId
 from byokd.domain.verdict import Watch
-from byokd.domain.vocabulary import DetectedBy, Outcome
+from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, StaleError, Store, StoreUnavailableError
 from byokd.runtime.checker import Checked, Checker
 from byokd.runtime.health import Component, Health
@@ -37,6 +37,10 @@ class _Entry:
     running: bool = False
     asked: DetectedBy | None = None
     askers: list[asyncio.Future[Checked]] = field(default_factory=list)
+
+
+class TakenOverError(Exception):
+    """Another daemon took the vaults over: this one must not act on them any more, and ends."""
 
 
 class Scheduler:
@@ -151,6 +155,7 @@ class Scheduler:
         entry = self._entries.get(watch.id)
         if entry is None:
             entry = self._entries[watch.id] = _Entry(watch, due)
+        _stay_in_charge(entry.watch, watch)
         entry.watch = watch
         self._paces.setdefault(watch.key.host, Pace(self._bounds))
         if not entry.running:
@@ -188,15 +193,47 @@ class Scheduler:
                 continue
             pace = self._paces[entry.watch.key.host]
             if entry.asked is not DetectedBy.OPERATOR and now < pace.next_try:
-                self._queue_at(entry, pace.next_try)
+                self._pass_over(checks, entry, pace)
             elif pace.full():
                 pace.waiting.append(watch)
             else:
                 self._metrics.check_lag_seconds.observe(now - due)
-                entry.running = True
-                pace.running += 1
-                self._running += 1
+                self._begin(entry, pace)
                 checks.create_task(self._check(entry, pace), name=f"check-{watch}")
+
+    def _pass_over(self, checks: asyncio.TaskGroup, entry: _Entry, pace: Pace) -> None:
+        """Let a watch of a failing vault wait for the one that probes it; note that it is not verified meanwhile."""
+        if pace.silence is None or not self._has_news_of_silence(entry.watch):
+            self._queue_at(entry, pace.next_try)
+            return
+        self._begin(entry, pace)
+        checks.create_task(self._presume(entry, pace, pace.silence), name=f"presume-{entry.watch.id}")
+
+    def _has_news_of_silence(self, watch: Watch) -> bool:
+        """Whether the store does not yet know, or the bus does not yet hear, that the watch is unverified."""
+        told_before = self._clock.now() - self._settings.unverified_after
+        states = [version.verdict.unverified for version in watch.versions]
+        return any(state is None or (not state.told and state.since <= told_before) for state in states)
+
+    async def _presume(self, entry: _Entry, pace: Pace, reason: Reason) -> None:
+        due = self._clock.monotonic() + STORE_RETRY_SECONDS
+        try:
+            checked = await self._checker.presume(entry.watch, reason)
+            entry.watch = checked.watch
+            due = max(self._clock.monotonic(), pace.next_try)
+            if checked.decision.changes:
+                self._on_change()
+        except StaleError:
+            due = await self._reread(entry)
+        except StoreUnavailableError as error:
+            self._health.trouble(Component.STORE, str(error), hint=error.hint)
+        finally:
+            self._end(entry, pace, due)
+
+    def _begin(self, entry: _Entry, pace: Pace) -> None:
+        entry.running = True
+        pace.running += 1
+        self._running += 1
 
     async def _check(self, entry: _Entry, pace: Pace) -> None:
         asked, entry.asked = entry.asked, None
@@ -230,10 +267,11 @@ class Scheduler:
             self._on_change()
         else:
             self._unwritten[entry.watch.id] = entry.watch
-        if _unanswered(decision):
-            pace.failed(now)
-        else:
+        silence = _silence(decision)
+        if silence is None:
             pace.answered()
+        else:
+            pace.failed(now, silence)
         return max(now + due_in(decision.next_due, self._clock.now()), pace.next_try)
 
     async def _reread(self, entry: _Entry) -> float:
@@ -244,6 +282,7 @@ class Scheduler:
         if found is None:
             self._drop(entry.watch.id)
         else:
+            _stay_in_charge(entry.watch, found)
             entry.watch = found
         return self._clock.monotonic()
 
@@ -287,13 +326,19 @@ def due_in(due_at: datetime, now: datetime) -> float:
     return (due_at - now).total_seconds()
 
 
+def _stay_in_charge(known: Watch, found: Watch) -> None:
+    if known.epoch != found.epoch:
+        raise TakenOverError(f"another daemon took over the vault {found.key.host}: one daemon per database")
+
+
 def _suspected(watch: Watch) -> bool:
     return any(version.verdict.suspicion is not None for version in watch.versions)
 
 
-def _unanswered(decision: Decision) -> bool:
-    """Whether the vault itself gave no answer at all."""
-    return all(
-        observation.outcome is Outcome.UNVERIFIED and observation.reason not in OUR_TROUBLE
+def _silence(decision: Decision) -> Reason | None:
+    """Why the vault itself gave no answer at all; None when it gave one, or when the trouble is our own."""
+    reasons = [
+        observation.reason if observation.outcome is Outcome.UNVERIFIED else None
         for observation in decision.observations.values()
-    )
+    ]
+    return reasons[0] if all(reason is not None and reason not in OUR_TROUBLE for reason in reasons) else None

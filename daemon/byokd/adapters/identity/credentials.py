@@ -29,7 +29,7 @@ BACKOFF_MOST: Final = timedelta(seconds=30)
 """Waits of a failing identity: doubled from the first to the longest. Meanwhile everybody fails at once."""
 
 RENEW_ON_DEMAND_AFTER: Final = timedelta(seconds=30)
-"""A rejected token is replaced, and claims are asked for, no sooner than this after the last fetch.
+"""A rejected token is replaced, and claims are asked for, no sooner than this after the last token was had.
 
 One vault that rejects every token must not make this service hammer the endpoint that all depend on.
 """
@@ -92,11 +92,12 @@ class Credentials:
         """Give a token, the one at hand where possible; many callers share one fetch.
 
         With `claims`, or when the token at hand is `rejected`, a new one is fetched, but not within
-        RENEW_ON_DEMAND_AFTER of the last fetch: then the one at hand is given.
+        RENEW_ON_DEMAND_AFTER of the last one: then the one at hand is given.
 
         Raises:
             IdentityUnknownError: no such identity is configured.
-            TokenUnavailableError: the endpoint failed, or did so a moment ago.
+            TokenUnavailableError: the endpoint failed, or did so a moment ago, and there is no token at hand or it is
+                the `rejected` one.
         """
         if identity not in self._identities:
             raise IdentityUnknownError(identity)
@@ -111,6 +112,8 @@ class Credentials:
             due = self._is_due(slot, claims=claims, rejected=rejected)
             if due and self._clock.monotonic() >= slot.failed_until:
                 await self._fetch(slot, identity, scope=scope, claims=claims)
+            if slot.failures and slot.token == rejected:
+                raise TokenUnavailableError(identity, code=slot.failure)
             return self._usable(slot, identity)
 
     async def close(self) -> None:
@@ -137,7 +140,6 @@ class Credentials:
 
     async def _fetch(self, slot: _Slot, identity: str, *, scope: str, claims: str | None) -> None:
         """Ask the endpoint once and note how it went."""
-        slot.fetched = self._clock.monotonic()
         # Managed identities ignore claims, but with any the package passes over its own cache, which hides failures.
         options: TokenRequestOptions = {"enable_cae": True, "claims": claims or "{}"}
         try:
@@ -152,7 +154,7 @@ class Credentials:
             self._note(slot, got)
 
     def _note(self, slot: _Slot, got: AccessTokenInfo) -> None:
-        slot.token = got.token
+        slot.token, slot.fetched = got.token, self._clock.monotonic()
         slot.usable_until = got.expires_on - USE_UNTIL.total_seconds()
         slot.due = min(got.refresh_on or got.expires_on, got.expires_on - RENEW_BEFORE.total_seconds())
         slot.failures, slot.failed_until, slot.failure = 0, 0.0, "Expired"
