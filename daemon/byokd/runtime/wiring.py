@@ -60,69 +60,82 @@ class Service:
 
     def __init__(self, settings: Settings, outside: Outside) -> None:
         """Join the parts; nothing runs yet."""
-        clock, randomness, store = outside.clock, outside.randomness, outside.store
         self.settings = settings
         self.outside = outside
-        self.clock = clock
-        self.store = store
-        self.health = Health(clock)
+        self.clock = outside.clock
+        self.store = outside.store
+        self.health = Health(outside.clock)
         self.metrics = Metrics()
+        self._join_bus()
+        self._join_watching()
+        self._join_account_keys()
+        self.housekeeper = Housekeeper(self.store, clock=self.clock, retention=settings.store.history_retention)
+        self.observer = Observer(
+            self.store, clock=self.clock, health=self.health, metrics=self.metrics, publisher=self.publisher
+        )
+
+    def _join_bus(self) -> None:
+        outside, mqtt = self.outside, self.settings.mqtt
         self.publisher = Publisher(
-            store, outside.bus, clock, randomness, settings.mqtt, on_published=self.metrics.published.inc
+            self.store, outside.bus, self.clock, outside.randomness, mqtt, on_published=self.metrics.published.inc
         )
         self.presence = Presence(
             outside.bus,
-            clock,
-            randomness,
+            self.clock,
+            outside.randomness,
             outside.ids,
-            settings.mqtt,
-            instance=settings.service.instance,
+            mqtt,
+            instance=self.settings.service.instance,
             version=version("byokd"),
         )
-        self.follower = Follower(store, clock=clock, on_change=self.publisher.notify)
-        account_keys = AccountKeys(
-            outside.keys, outside.sealer, clock=clock, randomness=randomness, deadline=settings.rewrap.deadline
-        )
-        self.rewrapper = Rewrapper(
-            store,
-            account_keys,
-            clock=clock,
-            settings=settings.rewrap,
-            metrics=self.metrics,
-            on_change=self.publisher.notify,
-            on_retired=self._watch_changed,
-        )
+
+    def _join_watching(self) -> None:
+        checks = self.settings.checks
+        self.follower = Follower(self.store, clock=self.clock, on_change=self.publisher.notify)
         self.checker = Checker(
-            store,
-            outside.probe_keys,
-            fresh_keys=outside.fresh_keys,
-            clock=clock,
-            randomness=randomness,
-            policy=policy(settings.checks),
-            deadline=settings.checks.deadline,
+            self.store,
+            self.outside.probe_keys,
+            fresh_keys=self.outside.fresh_keys,
+            clock=self.clock,
+            randomness=self.outside.randomness,
+            policy=policy(checks),
+            deadline=checks.deadline,
             metrics=self.metrics,
         )
         self.scheduler = Scheduler(
-            store,
+            self.store,
             self.checker,
-            clock=clock,
-            settings=settings.checks,
+            clock=self.clock,
+            settings=checks,
             health=self.health,
             metrics=self.metrics,
             on_change=self._verdicts_changed,
         )
+
+    def _join_account_keys(self) -> None:
+        outside, rewrap = self.outside, self.settings.rewrap
+        account_keys = AccountKeys(
+            outside.keys, outside.sealer, clock=self.clock, randomness=outside.randomness, deadline=rewrap.deadline
+        )
+        self.rewrapper = Rewrapper(
+            self.store,
+            account_keys,
+            clock=self.clock,
+            settings=rewrap,
+            metrics=self.metrics,
+            on_change=self.publisher.notify,
+            on_retired=self._watch_changed,
+        )
         self.registrar = Registrar(
-            store,
+            self.store,
             outside.keys,
             account_keys,
-            clock=clock,
-            randomness=randomness,
+            clock=self.clock,
+            randomness=outside.randomness,
             ids=outside.ids,
-            deadline=settings.rewrap.deadline,
+            deadline=rewrap.deadline,
             on_change=self._accounts_changed,
         )
-        self.housekeeper = Housekeeper(store, clock=clock, retention=settings.store.history_retention)
-        self.observer = Observer(store, clock=clock, health=self.health, metrics=self.metrics, publisher=self.publisher)
 
     def daemon(
         self, stop: asyncio.Event, *, prepare: Body, always: Sequence[NamedTask], closing: Sequence[Farewell]

@@ -1,6 +1,6 @@
 """The same request through Microsoft's own KeyClient, with its own challenge policy, pinned to one tenant.
 
-Everything that changes something goes this way: confirming a denial, registering, adopting, rewrapping. The routine
+What confirms a denial, registers an account or moves an account key goes this way. The routine
 look at a healthy key goes by `channel.py`, at half the CPU; so no defect of that shortcut can close an
 account. The same tests run over both.
 
