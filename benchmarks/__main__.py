@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.check_cpu import check_cpu
+from byokd.runtime.logs import configure_logs
 
 BENCHMARKS = {"check_cpu": check_cpu}
 OUTPUT = Path("build/bench.json")
@@ -20,6 +21,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    configure_logs("warning")
     figures = {}
     for name in names:
         figures |= asyncio.run(BENCHMARKS[name]())
