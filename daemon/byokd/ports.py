@@ -364,10 +364,24 @@ class Store(Protocol):
         """Note that the broker acknowledged these events."""
         ...
 
+    async def contiguous(self) -> int:
+        """Give the number up to which every event is published; 0 when none is."""
+        ...
+
+    async def resend(self, *, after: int | None, since: datetime) -> int:
+        """Make events unpublished again that the broker has lost; give how many.
+
+        `after` is the number of the last event that it is known to have. Of what came later, everything since that time
+        is sent again, and of each account's older events only the last, which carries the whole state. Without such a
+        number, or with one that was never given, the last event of every account that exists.
+        """
+        ...
+
     async def forget(self, *, before: datetime, limit: int) -> int:
         """Delete at most `limit` published events from before that time, oldest first; give how many were deleted.
 
-        Unpublished events stay, however old.
+        However old, these stay: unpublished events, the last event of each account that exists (its state may have to
+        be sent again), and the last event of all (its number tells what has been given).
         """
         ...
 
@@ -398,11 +412,15 @@ class BusRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BusMessage:
-    """A message: full topic, payload (empty to clear a retained message), and whether the broker retains it."""
+    """A message: full topic, payload (empty to clear a retained message), and whether the broker retains it.
+
+    `is_event` tells whether the payload is a CloudEvents event; it is sent with that content type.
+    """
 
     topic: str
     payload: bytes
     retain: bool
+    is_event: bool = True
 
 
 class BusSession(Protocol):
@@ -414,6 +432,17 @@ class BusSession(Protocol):
         Raises:
             BusRefusedError: the acknowledgement carries a failure reason.
             BusUnavailableError: the connection was lost; whether the message arrived is unknown.
+        """
+        ...
+
+    async def retained(self, topic: str) -> bytes | None:
+        """Give the payload that the broker retains on a topic, which we may write and read; None when it has none.
+
+        Subscribers of the topic see an empty JSON object.
+
+        Raises:
+            BusRefusedError: we may not read or not write there.
+            BusUnavailableError: the connection was lost.
         """
         ...
 

@@ -297,6 +297,10 @@ class MqttSettings(_Group):
     reconnect_most: Duration = timedelta(seconds=30)
     """Longest wait between attempts to connect."""
 
+    outbox_retention: Duration = timedelta(hours=1)
+    """Events younger than this are all sent again where the broker has lost them; of older ones only the last of each
+    account, which carries its whole state."""
+
     backlog_bound: Annotated[int, Field(ge=1)] = 10_000
     """Unpublished events beyond which the service is not ready."""
 

@@ -87,6 +87,14 @@ class UnreliableStore:
         self._check()
         await self._store.mark_published(numbers, now=now)
 
+    async def contiguous(self) -> int:
+        self._check()
+        return await self._store.contiguous()
+
+    async def resend(self, *, after: int | None, since: datetime) -> int:
+        self._check()
+        return await self._store.resend(after=after, since=since)
+
     def _check(self) -> None:
         if not self.usable:
             self.refusals += 1

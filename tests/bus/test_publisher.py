@@ -9,16 +9,21 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bus.support import PREFIX, UnreliableStore, commit, left, publisher, row, running
+from bus.support import PREFIX, UnreliableStore, bus, commit, left, message, publisher, row, running
 from byokd.adapters.sql import SqlStore
-from byokd.ports import Retained
+from byokd.domain.accounts import AccountSpec
+from byokd.domain.identifiers import AccountId
+from byokd.ports import KeyPlacement, Retained
 from byokd.runtime import outbox, refusals
 from byokd.runtime import publisher as publishing
+from byokd.runtime.clock import SystemClock
+from byokd.runtime.marker import number_of
 from parts.mosquitto import Mosquitto, mosquitto, password_file
 from parts.subscriber import Heard, Subscriber, subscriber
-from parts.waiting import until
+from parts.waiting import eventually, until
 
 SOON = timedelta(seconds=15)
+MARKER = f"{PREFIX}/service/marker"
 
 
 def numbers(heard: list[Heard]) -> list[int]:
@@ -118,6 +123,8 @@ async def test_nothing_is_lost_or_out_of_order_over_kills_of_the_broker(
                         assert await left(store), "it was killed too late to show anything"
                         await broker.start()
                 for one in heard.heard:
+                    if one.topic == MARKER:
+                        continue
                     sequences[one.topic] += numbers([one])
     for stream in streams:
         for topic in (f"{PREFIX}/{stream}/events", f"{PREFIX}/{stream}/state"):
@@ -129,7 +136,8 @@ async def test_nothing_is_lost_or_out_of_order_over_kills_of_the_broker(
 def all_heard(heard: Subscriber, owed: set[str]) -> bool:
     by_kind = defaultdict(set)
     for one in heard.heard:
-        by_kind[one.topic.rpartition("/")[2]].add(one.event["id"])
+        if one.topic != MARKER:
+            by_kind[one.topic.rpartition("/")[2]].add(one.event["id"])
     return owed <= by_kind["events"] & by_kind["state"]
 
 
@@ -208,6 +216,72 @@ async def test_streams_that_had_to_wait_are_not_overtaken_by_their_own_news(
             await commit(store, row("accounts/f", sequence=1))
             sending.notify()
             assert numbers(await heard.hears(f"{PREFIX}/accounts/f/events", times=2)) == [0, 1]
+
+
+async def of_accounts(store: SqlStore, *names: str) -> None:
+    """Commit events of accounts that exist."""
+    for number, name in enumerate(names):
+        account = AccountId("00000000-0000-0000-0000-000000000001", "group", name)
+        spec = AccountSpec(account, "00000000-0000-0000-0000-000000000002", "westeurope", None)
+        placement = KeyPlacement(None, b"sealed", None)
+        await store.create_account(spec, placement, incarnation=f"life-{number}-{name}", now=SystemClock().now())
+
+
+def states(heard: Subscriber) -> set[str]:
+    return {one.topic.split("/")[-2] for one in heard.heard if one.topic.endswith("/state")}
+
+
+@pytest.mark.real("mosquitto")
+async def test_a_broker_that_came_back_empty_gets_every_state_again(killable: Mosquitto, store: SqlStore) -> None:
+    sending = publisher(store, killable.address)
+    with capture_logs() as logs:
+        async with running(sending):
+            await of_accounts(store, "a", "b", "c")
+            assert await sending.drain(within=SOON)
+            await killable.kill()
+            await until(lambda: not sending.status.link.connected)
+            await killable.start()
+            async with subscriber(killable.address) as heard:
+                await heard.until(lambda: states(heard) == {"a", "b", "c"})
+            await eventually(partial(marks, killable, 3))
+    resent = [(log["count"], log["marker"]) for log in logs if log["event"] == "resent"]
+    assert resent == [(3, None)]
+
+
+@pytest.mark.real("mosquitto")
+async def test_a_broker_that_came_back_as_it_was_gets_what_came_after(killable: Mosquitto, store: SqlStore) -> None:
+    await of_accounts(store, "a", "b", "c")
+    async with running(sending := publisher(store, killable.address)):
+        assert await sending.drain(within=SOON)
+    async with bus(killable.address).connect("past") as session:
+        await session.publish(message(MARKER, b'{"number": 1}', retain=True))
+    async with subscriber(killable.address) as heard, running(sending := publisher(store, killable.address)):
+        assert await sending.drain(within=SOON)
+        news = [one.topic.split("/")[-2] for one in heard.heard if one.topic.endswith("/events")]
+        assert news == ["b", "c"]
+        await eventually(partial(marks, killable, 3))
+
+
+async def test_a_broker_that_lost_nothing_gets_nothing_again(broker: str, store: SqlStore) -> None:
+    await of_accounts(store, "a", "b")
+    async with running(sending := publisher(store, broker)):
+        assert await sending.drain(within=SOON)
+    with capture_logs() as logs:
+        async with subscriber(broker) as heard, running(sending := publisher(store, broker)):
+            await heard.until(lambda: states(heard) == {"a", "b"})
+            assert await sending.drain(within=SOON)
+            assert not [one for one in heard.heard if one.topic.endswith("/events")]
+    assert "resent" not in [log["event"] for log in logs]
+
+
+async def marks(broker: Mosquitto, number: int) -> bool:
+    async with bus(broker.address).connect("looker") as session:
+        return number_of(await session.retained(MARKER)) == number
+
+
+@pytest.mark.parametrize("payload", [None, b"", b"{}", b"nonsense", b"[1]", b'{"number": -1}', b'{"number": true}'])
+def test_what_is_not_a_marker_counts_as_none(payload: bytes | None) -> None:
+    assert number_of(payload) is None
 
 
 async def test_an_unusable_store_is_waited_for_and_said_once(broker: str, store: SqlStore) -> None:

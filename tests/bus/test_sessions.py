@@ -47,6 +47,15 @@ async def test_a_retained_message_waits_for_subscribers_and_can_be_cleared(broke
         assert not heard.on("some/state")
 
 
+async def test_what_is_retained_can_be_read_and_stays(broker: str) -> None:
+    async with bus(broker).connect("sender") as session:
+        assert await session.retained("some/state") is None
+        await session.publish(message("some/state", b"one", retain=True))
+        assert [await session.retained("some/state") for _ in range(3)] == [b"one"] * 3
+        await session.publish(message("some/state", b"", retain=True))
+        assert await session.retained("some/state") is None
+
+
 async def test_concurrent_messages_keep_their_order(broker: str) -> None:
     async with subscriber(broker) as heard, bus(broker).connect("sender") as session:
         await asyncio.gather(*(session.publish(message("some/events", b"%d" % number)) for number in range(300)))

@@ -44,6 +44,19 @@ async def test_a_message_that_the_access_list_forbids_is_refused_and_the_session
         await session.publish(message("allowed/events"))
 
 
+@pytest.mark.parametrize("allowed", ["read", "write"])
+async def test_what_is_retained_cannot_be_read_without_the_right(tmp_path: Path, allowed: str) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text(f"topic {allowed} some/#\ntopic readwrite allowed/#\n")
+    async with (
+        mosquitto(tmp_path / "mosquitto", f"acl_file {rules}") as broker,
+        bus(broker.address, publish_timeout=timedelta(seconds=1)).connect("sender") as session,
+    ):
+        with pytest.raises(BusRefusedError, match=r"Not authorized|did not let us read"):
+            await session.retained("some/state")
+        assert await session.retained("allowed/state") is None
+
+
 async def test_a_message_larger_than_the_broker_takes_is_refused_without_sending_it(tmp_path: Path) -> None:
     async with (
         mosquitto(tmp_path / "mosquitto", "max_packet_size 1000") as broker,

@@ -49,10 +49,15 @@ class FleetingSession:
         self.published: list[float] = []
 
     async def publish(self, message: BusMessage) -> None:
-        del message
-        self.published.append(asyncio.get_running_loop().time())
+        if message.is_event:
+            self.published.append(asyncio.get_running_loop().time())
         if not self._accepts:
             raise BusRefusedError("no")
+
+    async def retained(self, topic: str) -> bytes | None:
+        if not self._accepts:
+            raise BusRefusedError(f"no to {topic}")
+        return None
 
     async def lost(self) -> None:
         await asyncio.sleep(self._lasts)

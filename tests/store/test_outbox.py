@@ -1,10 +1,12 @@
+from datetime import datetime
+
 import pytest
 from sqlalchemy import select
 
 from byokd.adapters.sql.tables import events
 from byokd.domain.vocabulary import EventType
 from byokd.ports import OutboxRow, Retained, StaleError
-from store.builders import KEY, START, Stage, account_id, at, denial
+from store.builders import KEY, START, Stage, account_id, at, denial, usability
 
 
 async def test_what_was_committed_waits_to_be_published(stage: Stage) -> None:
@@ -87,9 +89,59 @@ async def test_published_events_are_forgotten_when_they_are_old(stage: Stage) ->
 async def test_the_oldest_events_are_forgotten_first(stage: Stage) -> None:
     for number in range(1, 5):
         await stage.create(number)
-    await stage.store.mark_published([1, 2, 3, 4], now=at(1))
+    await stage.decide(**denial())
+    await stage.store.follow(limit=10, now=at(2))
+    await stage.store.mark_published(range(1, 9), now=at(3))
     assert await stage.store.forget(before=at(1), limit=2) == 2
-    assert [row.number for row in await stage.history()] == [3, 4]
+    assert [row.number for row in await stage.history()] == [3, 4, 5, 6, 7, 8]
+
+
+async def test_the_last_event_of_an_account_stays_while_it_exists_and_the_last_of_all_for_ever(stage: Stage) -> None:
+    for number in (1, 2):
+        await stage.create(number)
+    await stage.store.delete_account(account_id(1), now=at(1))
+    await stage.store.mark_published([1, 2, 3], now=at(2))
+    assert await stage.store.forget(before=at(60), limit=10) == 1
+    assert [row.number for row in await stage.history()] == [2, 3]
+
+
+async def test_all_up_to_the_first_unpublished_event_is_contiguous(stage: Stage) -> None:
+    assert await stage.store.contiguous() == 0
+    for number in (1, 2, 3):
+        await stage.create(number)
+    assert await stage.store.contiguous() == 0
+    await stage.store.mark_published([1, 3], now=at(1))
+    assert await stage.store.contiguous() == 1
+    await stage.store.mark_published([2], now=at(1))
+    assert await stage.store.contiguous() == 3
+
+
+@pytest.mark.parametrize(
+    ("after", "since", "again"),
+    [
+        (None, at(60), [5, 6]),
+        (8, START, [5, 6]),
+        (7, START, []),
+        (4, START, [5, 6, 7]),
+        (3, at(60), [5, 6, 7]),
+        (1, at(60), [5, 6, 7]),
+        (1, at(2), [4, 5, 6, 7]),
+        (1, START, [2, 3, 4, 5, 6, 7]),
+        (0, at(60), [5, 6, 7]),
+    ],
+)
+async def test_what_the_broker_lost_is_sent_again(
+    stage: Stage, after: int | None, since: datetime, again: list[int]
+) -> None:
+    for number in (1, 2, 3):
+        await stage.create(number)
+    await stage.decide(**denial())
+    await stage.store.follow(limit=10, now=at(2))
+    await stage.store.delete_account(account_id(1), now=at(2))
+    await stage.store.mark_published(range(1, 8), now=at(3))
+    assert await stage.store.resend(after=after, since=since) == len(again)
+    assert [row.number for row in await stage.store.unpublished(after=0, limit=10)] == again
+    assert await stage.store.resend(after=after, since=since) == 0
 
 
 async def test_unpublished_events_are_never_forgotten(stage: Stage) -> None:
@@ -100,9 +152,10 @@ async def test_unpublished_events_are_never_forgotten(stage: Stage) -> None:
 
 async def test_forgotten_numbers_and_sequences_do_not_come_again(stage: Stage) -> None:
     await stage.create()
-    await stage.store.mark_published([1], now=at(1))
-    await stage.store.forget(before=at(1), limit=10)
     await stage.decide(**denial())
     await stage.store.follow(limit=10, now=at(2))
-    (row,) = await stage.history()
-    assert (row.number, row.sequence) == (2, 2)
+    await stage.store.mark_published([1, 2], now=at(3))
+    assert await stage.store.forget(before=at(60), limit=10) == 1
+    await stage.decide(**usability())
+    await stage.store.follow(limit=10, now=at(4))
+    assert [(row.number, row.sequence) for row in await stage.history()] == [(2, 2), (3, 3)]

@@ -137,6 +137,12 @@ class MemorySession:
         elif message.retain:
             self._bus.retained.pop(message.topic, None)
 
+    async def retained(self, topic: str) -> bytes | None:
+        await asyncio.sleep(0)
+        if self._lost.is_set():
+            raise BusUnavailableError("the connection was lost")
+        return self._bus.retained.get(topic)
+
     async def lost(self) -> None:
         await self._lost.wait()
 
@@ -152,6 +158,7 @@ WRITES = frozenset(
         "update_account",
         "delete_account",
         "mark_published",
+        "resend",
     }
 )
 POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_work", "settle"})

@@ -39,6 +39,7 @@ class Watcher:
     client: aiomqtt.Client
     heard: list[Heard] = field(default_factory=list)
     states: dict[str, Heard] = field(default_factory=dict)
+    notes: set[str] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def state(self, name: str) -> dict[str, Any]:
@@ -68,11 +69,14 @@ class Watcher:
     async def clear_retained(self) -> None:
         """Empty every retained message that was heard: a broker that belongs to others is left as it was found."""
         topics = {heard.topic for heard in self.heard if not heard.topic.endswith("/events")}
-        for topic in sorted(topics):
+        for topic in sorted(topics | self.notes):
             await self.client.publish(topic, b"", qos=1, retain=True)
 
     def take(self, topic: str, payload: bytes) -> None:
-        """Take a message in."""
+        """Take a message in. The daemon's own note to itself is no news."""
+        if topic == f"{self.prefix}/service/marker":
+            self.notes.add(topic)
+            return
         heard = Heard(time.monotonic(), topic, json.loads(payload) if payload else None)
         self.heard.append(heard)
         if topic.startswith(f"{self.prefix}/accounts/") and topic.endswith("/state"):

@@ -44,6 +44,18 @@ class Outbox:
         await self._retrying()(self._store.mark_published, numbers, now=self._clock.now())
         self._recovered()
 
+    async def contiguous(self) -> int:
+        """Give the number up to which every event is acknowledged."""
+        number: int = await self._retrying()(self._store.contiguous)
+        self._recovered()
+        return number
+
+    async def resend(self, *, after: int | None, retention: timedelta) -> int:
+        """Have events sent again that the broker lost, see `Store.resend`; give how many."""
+        count: int = await self._retrying()(self._store.resend, after=after, since=self._clock.now() - retention)
+        self._recovered()
+        return count
+
     def _retrying(self) -> AsyncRetrying:
         return retrying(
             self._clock,

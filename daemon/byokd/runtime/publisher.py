@@ -21,6 +21,7 @@ from byokd.ports import (
     Store,
 )
 from byokd.runtime.envelope import messages, publisher_client_id
+from byokd.runtime.marker import Marker
 from byokd.runtime.outbox import Outbox
 from byokd.runtime.reconnecting import Link, LinkStatus
 from byokd.runtime.refusals import Refusals
@@ -73,6 +74,7 @@ class Publisher:
         self._on_published = on_published
         self._link = Link(bus, clock, randomness, settings, client_id=publisher_client_id(self._prefix))
         self._outbox = Outbox(store, clock, randomness)
+        self._marker = Marker(self._outbox, clock, prefix=self._prefix, retention=settings.outbox_retention)
         self._refusals = Refusals(clock, randomness, settings)
         self._bell = Bell()
         self._drains: list[asyncio.Future[None]] = []
@@ -111,9 +113,11 @@ class Publisher:
     async def _pump(self, session: BusSession, lost: asyncio.Task[None]) -> None:
         lost.add_done_callback(lambda _: self._bell.ring())
         self._refusals.hurry()
+        await self._marker.consult(session)
         while not lost.done():
             drains = tuple(self._drains)
             await self._scan(session)
+            await self._marker.update(session, at_once=bool(drains))
             if not self._refusals:
                 for drained in drains:
                     if not drained.done():
@@ -167,6 +171,7 @@ class Publisher:
                 workers.create_task(worker(), name=f"publish-{number}")
         if acknowledged:
             await self._outbox.mark(acknowledged)
+            self._marker.moved()
             self._on_published(len(acknowledged))
         if losses:
             raise losses[0]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiomqtt
-from paho.mqtt.client import ConnectFlags, DisconnectFlags
+from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -30,6 +30,9 @@ CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
 _PACKET_OVERHEAD_BYTES = 100
 """More than header, packet identifier and properties of one PUBLISH take together."""
+
+_PROBE = b"{}"
+"""Not empty: rumqttd drops what is retained also over an empty message that is not to be retained."""
 
 _UNLIMITED_BYTES = 2**31
 
@@ -53,6 +56,14 @@ class Terms:
     will: BusMessage | None
 
 
+@dataclass(slots=True)
+class _Arrival:
+    """What came on a topic: what is retained, and then our own message."""
+
+    probe: asyncio.Future[None]
+    retained: bytes | None = None
+
+
 class Connection:
     """A `BusSession`, from CONNECT to the loss of its socket. Opened and closed once, in one event loop."""
 
@@ -74,12 +85,16 @@ class Connection:
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
         self._paho.on_publish = self._on_publish
+        self._paho.on_subscribe = self._on_answer
+        self._paho.on_unsubscribe = self._on_answer
+        self._paho.on_message = self._on_message
         self._paho.on_socket_register_write = self._on_socket_register_write
         client._disconnected.add_done_callback(self._on_broken)  # noqa: SLF001 - see the module's docstring
         loop = self._loop = asyncio.get_running_loop()
         self._accepted: asyncio.Future[None] = loop.create_future()
         self._over: asyncio.Future[str] = loop.create_future()
         self._waiting: dict[int, asyncio.Future[ReasonCode | None]] = {}
+        self._arrivals: dict[str, _Arrival] = {}
         self._socket: socket.socket | None = None
         self._room = asyncio.Semaphore(_MAX_RECEIVE_MAXIMUM)
         self._largest_packet = _UNLIMITED_BYTES
@@ -110,18 +125,52 @@ class Connection:
         if reason.is_failure:
             raise BusRefusedError(str(reason))
 
+    async def retained(self, topic: str) -> bytes | None:
+        """Read what is retained; see `BusSession`.
+
+        A broker sends what it retains when we subscribe, and nothing when it has nothing. What we then publish comes
+        back behind it: no time limit is needed to tell that there was nothing.
+        """
+        arrival = self._arrivals[topic] = _Arrival(self._loop.create_future())
+        try:
+            await self._agree(self._paho.subscribe(topic, 1))
+            await self.publish(BusMessage(topic, _PROBE, retain=False, is_event=False))
+            answers: set[asyncio.Future[Any]] = {arrival.probe, self._over}
+            await asyncio.wait(answers, timeout=self._terms.publish_timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._arrivals[topic]
+        if not self._over.done():
+            await self._agree(self._paho.unsubscribe(topic))
+        if self._over.done():
+            raise self.loss()
+        if not arrival.probe.done():
+            raise BusRefusedError(f"the broker did not let us read within {self._terms.publish_timeout:g} s")
+        return arrival.retained
+
     def _send(self, message: BusMessage) -> int:
         if self._over.done():
             raise self.loss()
-        properties = self._properties if message.payload else None
+        properties = self._properties if message.payload and message.is_event else None
         info = self._paho.publish(message.topic, message.payload, 1, message.retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self.give_up("a message could not be queued")
             raise self.loss()
         return info.mid
 
+    async def _agree(self, asked: tuple[MQTTErrorCode, int | None]) -> None:
+        """Wait for SUBACK or UNSUBACK."""
+        code, mid = asked
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            self.give_up("a subscription could not be queued")
+            raise self.loss()
+        reason = await self._acknowledgement(mid)
+        if reason is None:
+            raise self.loss()
+        if reason.is_failure:
+            raise BusRefusedError(str(reason))
+
     async def _acknowledgement(self, mid: int) -> ReasonCode | None:
-        """Wait for the PUBACK; give its reason, or nothing when the connection was lost."""
+        """Wait for the broker's answer; give its reason, or nothing when the connection was lost."""
         acknowledged: asyncio.Future[ReasonCode | None] = self._loop.create_future()
         self._waiting[mid] = acknowledged
         try:
@@ -221,9 +270,36 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties,
     ) -> None:
+        self._answered(mid, reason)
+
+    def _answered(self, mid: int, reason: ReasonCode) -> None:
         waiting = self._waiting.get(mid)
         if waiting is not None and not waiting.done():
             waiting.set_result(reason)
+
+    def _on_answer(
+        self,
+        _client: object,
+        _userdata: Any,  # noqa: ANN401 - paho's signature
+        mid: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        self._answered(mid, reasons[0])
+
+    def _on_message(
+        self,
+        _client: object,
+        _userdata: Any,  # noqa: ANN401 - paho's signature
+        message: MQTTMessage,
+    ) -> None:
+        arrival = self._arrivals.get(message.topic)
+        if arrival is None or arrival.probe.done():
+            return
+        if message.retain:
+            arrival.retained = bytes(message.payload) or None
+        elif message.payload == _PROBE:
+            arrival.probe.set_result(None)
 
     def _on_socket_register_write(self, *_: object) -> None:
         # aiomqtt's own callback watches one turn of the loop later, when the socket may be closed already and its

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, select, update
 
 from byokd.adapters.sql.rows import Values
-from byokd.adapters.sql.tables import events
+from byokd.adapters.sql.tables import accounts, events
 from byokd.domain.accounts import AccountEvent
 from byokd.domain.decide import KeyEvent
 from byokd.domain.identifiers import KeyIdentifier
@@ -25,9 +25,30 @@ _UNPUBLISHED = (
     .limit(bindparam("most"))
 )
 
+_LARGEST = select(func.max(events.c.number))
+_FIRST_UNPUBLISHED = select(func.min(events.c.number)).where(events.c.published_at.is_(None))
+
+_TELLS_OF_AN_ACCOUNT = exists().where(
+    accounts.c.id == events.c.account,
+    accounts.c.incarnation == events.c.incarnation,
+    accounts.c.sequence == events.c.sequence,
+)
+"""Whether an event is the last of an account that exists: its state is what is retained."""
+
+_later = events.alias("later")
+_LAST_OF_AN_ACCOUNT = events.c.account.is_not(None) & ~exists().where(
+    _later.c.account == events.c.account, _later.c.number > events.c.number
+)
+"""The same, also of accounts that were deleted since: what the broker retains must be emptied."""
+
 _FORGOTTEN = (
     select(events.c.number)
-    .where(events.c.published_at.is_not(None), events.c.time < bindparam("before"))
+    .where(
+        events.c.published_at.is_not(None),
+        events.c.time < bindparam("before"),
+        events.c.number < _LARGEST.scalar_subquery(),
+        ~_TELLS_OF_AN_ACCOUNT,
+    )
     .order_by(events.c.time, events.c.number)
     .limit(bindparam("most"))
 )
@@ -96,6 +117,21 @@ def mark_published(connection: Connection, numbers: Sequence[int], *, now: datet
             known = connection.scalar(select(func.count()).where(events.c.number.in_(batch)))
             if known != len(batch):
                 raise StaleError(f"{len(batch) - (known or 0)} of the events to mark as published do not exist")
+
+
+def contiguous(connection: Connection) -> int:
+    """See `Store.contiguous`."""
+    first = connection.scalar(_FIRST_UNPUBLISHED)
+    return (connection.scalar(_LARGEST) or 0) if first is None else first - 1
+
+
+def resend(connection: Connection, *, after: int | None, since: datetime) -> int:
+    """See `Store.resend`."""
+    lost: ColumnElement[bool] = _TELLS_OF_AN_ACCOUNT
+    if after is not None and 0 <= after <= (connection.scalar(_LARGEST) or 0):
+        lost = (events.c.number > after) & ((events.c.time >= since) | _LAST_OF_AN_ACCOUNT)
+    again = update(events).where(events.c.published_at.is_not(None), lost).values(published_at=None)
+    return connection.execute(again).rowcount
 
 
 def forget(connection: Connection, *, before: datetime, limit: int) -> int:

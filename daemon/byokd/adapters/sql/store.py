@@ -212,6 +212,14 @@ class SqlStore:
         """See `Store.mark_published`."""
         await self._runner.write(outbox.mark_published, numbers, now=now)
 
+    async def contiguous(self) -> int:
+        """See `Store.contiguous`."""
+        return await self._runner.read(outbox.contiguous)
+
+    async def resend(self, *, after: int | None, since: datetime) -> int:
+        """See `Store.resend`."""
+        return await self._runner.write(outbox.resend, after=after, since=since)
+
     async def forget(self, *, before: datetime, limit: int) -> int:
         """See `Store.forget`."""
         return await self._runner.write(outbox.forget, before=before, limit=limit)
