@@ -138,8 +138,8 @@ class StoreSettings(_Group):
     """Bring an older schema up to date when the daemon starts. Off: the start is refused until `byokd db upgrade`."""
 
     history_retention: Duration = timedelta(days=90)
-    """How long published events are kept: a quarter, for questions that come late. Unpublished ones and the last of each
-    account are kept on, for the bus."""
+    """How long published events are kept: a quarter, for questions that come late. Unpublished ones and the last of
+    each account are kept on, for the bus."""
 
 
 class VaultSettings(_Group):
