@@ -12,7 +12,8 @@ from sqlalchemy import Connection, insert
 from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.sql import SqlStore
 from byokd.adapters.sql.tables import events
-from byokd.ports import BusMessage, OutboxRow, Retained, Store, StoreUnavailableError
+from byokd.ports import BusMessage, Store, StoreUnavailableError
+from byokd.records import OutboxRow, Retained
 from byokd.runtime.clock import SystemClock, SystemRandomness
 from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher

@@ -2,7 +2,8 @@ import json
 from urllib.parse import urlsplit
 
 from bus.support import PREFIX, TIME, row
-from byokd.ports import BusMessage, OutboxRow, Retained
+from byokd.ports import BusMessage
+from byokd.records import OutboxRow, Retained
 from byokd.runtime.envelope import (
     DaemonStatus,
     daemon_message,

@@ -13,7 +13,7 @@ from bus.support import PREFIX, UnreliableStore, bus, commit, left, message, pub
 from byokd.adapters.sql import SqlStore
 from byokd.domain.accounts import AccountSpec
 from byokd.domain.identifiers import AccountId
-from byokd.ports import KeyPlacement, Retained
+from byokd.records import KeyPlacement, Retained
 from byokd.runtime import outbox, refusals
 from byokd.runtime import publisher as publishing
 from byokd.runtime.clock import SystemClock

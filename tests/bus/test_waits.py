@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from bus.support import commit, row, settings
 from byokd.adapters.sql import SqlStore
-from byokd.ports import BusMessage, BusRefusedError, BusSession, BusUnavailableError, Retained, Store
+from byokd.ports import BusMessage, BusRefusedError, BusSession, BusUnavailableError, Store
+from byokd.records import Retained
 from byokd.runtime.clock import SystemClock, UuidIds
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.reconnecting import Link

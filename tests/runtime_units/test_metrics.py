@@ -3,7 +3,7 @@ import re
 from prometheus_client import generate_latest
 
 from byokd.domain.vocabulary import Outcome, Reason, State
-from byokd.ports import Census
+from byokd.records import Census
 from byokd.runtime.metrics import Metrics
 
 CENSUS = Census(

@@ -15,7 +15,8 @@ from byokd.domain.decide import Adoption, Decision, KeyEvent
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
 from byokd.domain.verdict import Probe, Suspicion, Unverified, Verdict, Watch
 from byokd.domain.vocabulary import DetectedBy, EventType, Outcome, Reason
-from byokd.ports import KeyPlacement, KeyTarget, NewVersion, RewrapWork
+from byokd.ports import KeyTarget
+from byokd.records import KeyPlacement, NewVersion, RewrapWork
 
 T = TypeVar("T")
 

@@ -2,7 +2,8 @@ import pytest
 from sqlalchemy import text
 
 from byokd.domain.vocabulary import State
-from byokd.ports import Census, StoreUnavailableError
+from byokd.ports import StoreUnavailableError
+from byokd.records import Census
 from store.builders import KEY, START, Stage, account_id, at, denial, placement, spec, suspicion, unverified, version
 
 

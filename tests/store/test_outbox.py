@@ -5,7 +5,8 @@ from sqlalchemy import select
 
 from byokd.adapters.sql.tables import events
 from byokd.domain.vocabulary import EventType
-from byokd.ports import OutboxRow, Retained, StaleError
+from byokd.ports import StaleError
+from byokd.records import OutboxRow, Retained
 from store.builders import KEY, START, Stage, account_id, at, denial, usability
 
 

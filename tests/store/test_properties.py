@@ -14,7 +14,8 @@ from byokd.domain.accounts import Account
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import EventType
-from byokd.ports import ExistsError, KeyPlacement, RewrapWork, StaleError
+from byokd.ports import ExistsError, StaleError
+from byokd.records import KeyPlacement, RewrapWork
 from store.builders import (
     KEY,
     CountingIds,

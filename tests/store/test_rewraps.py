@@ -5,7 +5,8 @@ from sqlalchemy import select
 
 from byokd.adapters.sql.tables import account_keys, accounts
 from byokd.domain.vocabulary import EventType, State
-from byokd.ports import RewrapWork, StaleError
+from byokd.ports import StaleError
+from byokd.records import RewrapWork
 from store.builders import (
     KEY,
     Stage,

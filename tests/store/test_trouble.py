@@ -18,7 +18,8 @@ from byokd.adapters.sql import SqlStore, open_sqlite
 from byokd.adapters.sql.accounts import _insert
 from byokd.adapters.sql.errors import unavailable
 from byokd.adapters.sql.placing import _make
-from byokd.ports import ExistsError, NewVersion, StaleError, StoreUnavailableError
+from byokd.ports import ExistsError, StaleError, StoreUnavailableError
+from byokd.records import NewVersion
 from store.builders import START, CountingIds, Stage, account_id, facts, placement, probe, spec, target, version
 from store.conftest import settings_for
 

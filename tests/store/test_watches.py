@@ -8,7 +8,8 @@ from byokd.domain.accounts import AccountSpec
 from byokd.domain.identifiers import IdentityName, TenantId
 from byokd.domain.verdict import Verdict
 from byokd.domain.vocabulary import DetectedBy
-from byokd.ports import KeyPlacement, StaleError
+from byokd.ports import StaleError
+from byokd.records import KeyPlacement
 from store.builders import (
     KEY,
     START,

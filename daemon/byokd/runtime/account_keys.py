@@ -7,16 +7,8 @@ from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.identifiers import AccountId, KeyIdentifier
 from byokd.domain.payload import ACCOUNT_KEY_BYTES, Payload, PayloadInvalidError
 from byokd.domain.refusals import explain
-from byokd.ports import (
-    Clock,
-    KeyService,
-    KeyTarget,
-    Randomness,
-    SealContext,
-    Sealer,
-    ServiceKey,
-    WrappedKey,
-)
+from byokd.ports import Clock, KeyService, KeyTarget, Randomness, SealContext, Sealer, ServiceKey
+from byokd.records import WrappedKey
 from byokd.runtime.checker import Round
 
 _KIND = "account-key"

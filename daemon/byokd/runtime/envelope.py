@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from byokd.domain.accounts import JsonValue, instant
-from byokd.ports import BusMessage, OutboxRow, Retained
+from byokd.ports import BusMessage
+from byokd.records import OutboxRow, Retained
 
 
 class DaemonStatus(StrEnum):

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from byokd.domain.vocabulary import Outcome, State
-from byokd.ports import Census
+from byokd.records import Census
 
 
 class Metrics:

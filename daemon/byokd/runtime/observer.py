@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from byokd.ports import Census, Clock, Store, StoreUnavailableError
+from byokd.ports import Clock, Store, StoreUnavailableError
+from byokd.records import Census
 from byokd.runtime.health import Component, Health
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.publisher import Publisher

@@ -6,7 +6,8 @@ from datetime import timedelta
 import structlog
 from tenacity import AsyncRetrying, RetryCallState
 
-from byokd.ports import Clock, OutboxRow, Randomness, Store, StoreUnavailableError
+from byokd.ports import Clock, Randomness, Store, StoreUnavailableError
+from byokd.records import OutboxRow
 from byokd.runtime.retrying import retrying
 
 PAGE_ROWS = 500

@@ -9,17 +9,8 @@ from typing import Never
 
 import structlog
 
-from byokd.ports import (
-    Bus,
-    BusMessage,
-    BusRefusedError,
-    BusSession,
-    BusUnavailableError,
-    Clock,
-    OutboxRow,
-    Randomness,
-    Store,
-)
+from byokd.ports import Bus, BusMessage, BusRefusedError, BusSession, BusUnavailableError, Clock, Randomness, Store
+from byokd.records import OutboxRow
 from byokd.runtime.envelope import messages, publisher_client_id
 from byokd.runtime.marker import Marker
 from byokd.runtime.outbox import Outbox

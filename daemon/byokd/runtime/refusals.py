@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from byokd.ports import Clock, OutboxRow, Randomness
+from byokd.ports import Clock, Randomness
+from byokd.records import OutboxRow
 from byokd.runtime.retrying import backoff_seconds
 from byokd.settings import MqttSettings
 

@@ -17,16 +17,15 @@ from byokd.ports import (
     Clock,
     ExistsError,
     Ids,
-    KeyPlacement,
     KeyService,
     KeyTarget,
-    NewVersion,
     Randomness,
     SealBrokenError,
     ServiceKeyMissingError,
     StaleError,
     Store,
 )
+from byokd.records import KeyPlacement, NewVersion
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, WrapUnprovenError, rebound
 from byokd.runtime.checker import Round, prove
 

@@ -8,15 +8,8 @@ import structlog
 
 from byokd.domain.identifiers import WatchId
 from byokd.domain.payload import PayloadInvalidError
-from byokd.ports import (
-    Clock,
-    KeyTarget,
-    RewrapWork,
-    SealBrokenError,
-    ServiceKeyMissingError,
-    StaleError,
-    Store,
-)
+from byokd.ports import Clock, KeyTarget, SealBrokenError, ServiceKeyMissingError, StaleError, Store
+from byokd.records import RewrapWork
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, WrapUnprovenError, rebound
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.waking import Bell

@@ -26,7 +26,8 @@ from byokd.adapters.sql.tables import account_keys, accounts
 from byokd.domain.accounts import Account, AccountSpec, follow, state_message
 from byokd.domain.identifiers import AccountId
 from byokd.domain.vocabulary import EventType, State
-from byokd.ports import ExistsError, Ids, KeyPlacement, StaleError, WrappedKey
+from byokd.ports import ExistsError, Ids, StaleError
+from byokd.records import KeyPlacement, WrappedKey
 
 _ACCOUNT = ACCOUNTS.where(accounts.c.id == bindparam("account"))
 _WRAPPED_KEY = select(account_keys.c.generation, account_keys.c.key_identifier, account_keys.c.sealed).where(

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, exists, func, select
 
 from byokd.adapters.sql.tables import accounts, events, vaults, wrapping_versions
 from byokd.domain.vocabulary import Outcome, State
-from byokd.ports import Census
+from byokd.records import Census
 
 _STATES = select(accounts.c.state, func.count()).group_by(accounts.c.state)
 _WATCHES = select(func.count(accounts.c.watch.distinct()))

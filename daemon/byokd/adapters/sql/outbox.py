@@ -11,7 +11,8 @@ from byokd.domain.accounts import AccountEvent
 from byokd.domain.decide import KeyEvent
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.vocabulary import EventType
-from byokd.ports import Ids, OutboxRow, Retained, StaleError
+from byokd.ports import Ids, StaleError
+from byokd.records import OutboxRow, Retained
 
 BATCH = 500
 """Numbers in one statement; databases bound the parameters of a statement."""

@@ -14,7 +14,8 @@ from byokd.domain.accounts import AccountSpec
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion, VaultHost, WatchId, WrappingVersionId
 from byokd.domain.verdict import Verdict
 from byokd.domain.vocabulary import DetectedBy
-from byokd.ports import KeyPlacement, KeyTarget, NewVersion, StaleError
+from byokd.ports import KeyTarget, StaleError
+from byokd.records import KeyPlacement, NewVersion
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from byokd.adapters.sql.tables import account_keys, accounts, wrapping_versions
 from byokd.domain.accounts import follow
 from byokd.domain.identifiers import KeyVersion, WrappingVersionId
 from byokd.domain.vocabulary import EventType, Outcome
-from byokd.ports import Ids, RewrapWork, StaleError, WrappedKey
+from byokd.ports import Ids, StaleError
+from byokd.records import RewrapWork, WrappedKey
 
 _left = wrapping_versions.alias("left_behind")
 _target = wrapping_versions.alias("target")

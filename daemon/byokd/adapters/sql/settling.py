@@ -12,7 +12,8 @@ from byokd.adapters.sql.tables import account_keys, accounts, vaults, watches, w
 from byokd.domain.decide import KeyEvent
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion, WatchId
 from byokd.domain.vocabulary import EventType, Outcome
-from byokd.ports import Ids, Settled
+from byokd.ports import Ids
+from byokd.records import Settled
 
 _IN_USE = wrapping_versions.c.retired_at.is_(None)
 _WRAPS = exists().where(account_keys.c.wrapping_version == wrapping_versions.c.id)

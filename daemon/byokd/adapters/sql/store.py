@@ -19,7 +19,8 @@ from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, WatchId
 from byokd.domain.verdict import Watch
-from byokd.ports import Census, Ids, KeyPlacement, KeyTarget, OutboxRow, RewrapWork, Settled, WrappedKey
+from byokd.ports import Ids, KeyTarget
+from byokd.records import Census, KeyPlacement, OutboxRow, RewrapWork, Settled, WrappedKey
 from byokd.settings import StoreSettings
 
 
