@@ -8,7 +8,8 @@ import structlog
 
 from byokd.cli.voice import ExitCode, fail
 from byokd.http.health import Probes, health_application
-from byokd.http.management import Managed, management_application
+from byokd.http.managed import Managed
+from byokd.http.management import management_application
 from byokd.http.server import AddressInUseError, HttpTask, listen_tcp, listen_unix
 from byokd.ports import ServiceKeysUnusableError
 from byokd.runtime.daemon import GOODBYE, Farewell, NamedTask

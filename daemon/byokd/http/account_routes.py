@@ -1,0 +1,124 @@
+"""The management API's routes about accounts."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from byokd.domain.accounts import Account, instant
+from byokd.http.managed import Managed, Reference, problem
+from byokd.runtime.applying import apply_all
+from byokd.runtime.checker import Checked
+from byokd.runtime.manifest import Format, ManifestInvalidError, read_manifest
+
+
+class ApplyRequest(BaseModel):
+    """An accounts file, as it is on disk."""
+
+    format: Format
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    """One method per route."""
+
+    managed: Managed
+
+    async def accounts(self) -> list[dict[str, object]]:
+        return [shown(account) for account in await self.managed.store.accounts()]
+
+    async def account(self, ref: Reference) -> dict[str, object]:
+        return shown(await self.managed.find(ref))
+
+    async def delete(self, ref: Reference) -> dict[str, object]:
+        found = await self.managed.find(ref)
+        return {"id": str(found.id), "deleted": await self.managed.registrar.delete(found.id)}
+
+    async def apply(self, request: ApplyRequest) -> JSONResponse:
+        try:
+            specs = await asyncio.to_thread(
+                read_manifest,
+                request.text,
+                request.format,
+                allowed_suffixes=self.managed.settings.vaults.allowed_suffixes,
+                identities=frozenset(self.managed.settings.identities),
+            )
+        except ManifestInvalidError as error:
+            return JSONResponse({"mistakes": [asdict(mistake) for mistake in error.mistakes]}, status_code=422)
+        await self.managed.store.ping()
+        results = await apply_all(self.managed.registrar, specs)
+        return JSONResponse({"results": [asdict(result) | {"account": str(result.account)} for result in results]})
+
+    async def check(self, ref: Reference) -> dict[str, object]:
+        found = await self.managed.find(ref)
+        if found.watch is None:
+            raise problem(409, "the account uses the system key", "there is no customer key to check")
+        checked = await self.managed.scheduler.check_now(found.watch)
+        if checked is None:
+            raise problem(409, "the account's key is not watched any more", "show the account again")
+        account = await self.managed.find(str(found.id))
+        return {
+            "account": shown(account),
+            "observations": list(_observations(checked, account)),
+            "warnings": [asdict(warning) for warning in checked.decision.warnings],
+            "nextCheck": instant(checked.decision.next_due),
+        }
+
+
+def account_routes(managed: Managed) -> APIRouter:
+    """Give the routes about accounts."""
+    router, api = APIRouter(), _Api(managed)
+    router.get("/accounts")(api.accounts)
+    router.post("/accounts/apply", response_model=None)(api.apply)
+    router.get("/account")(api.account)
+    router.delete("/account")(api.delete)
+    router.post("/account/check")(api.check)
+    return router
+
+
+def _observations(checked: Checked, account: Account) -> Iterator[dict[str, object]]:
+    for version in checked.watch.versions:
+        observation = checked.decision.observations.get(version.id)
+        if observation is None:
+            continue
+        yield {
+            "keyIdentifier": str(checked.watch.key.at(version.version)),
+            "wrapsAccount": version.id == account.wrapping_version,
+            "outcome": str(observation.outcome),
+            "reason": None if observation.reason is None else str(observation.reason),
+            "message": observation.message,
+            "evidence": [asdict(evidence) for evidence in observation.evidence],
+            "verdict": str(version.verdict.outcome),
+            "confirming": version.verdict.suspicion is not None,
+        }
+
+
+def shown(account: Account) -> dict[str, object]:
+    """Give an account as the command line prints it: never a key, wrapped or not."""
+    customer_key = account.spec.customer_key
+    return {
+        "id": str(account.id),
+        "name": account.id.name,
+        "tenant": account.spec.tenant,
+        "location": account.spec.location,
+        "state": str(account.state),
+        "reason": None if account.reason is None else str(account.reason),
+        "message": account.message,
+        "since": instant(account.since),
+        "unverifiedSince": None if account.unverified_since is None else instant(account.unverified_since),
+        "encryption": {
+            "type": str(account.encryption),
+            "keyIdentifier": None if customer_key is None else str(customer_key.key),
+            "currentKeyIdentifier": None if account.current is None else str(account.current),
+            "identity": None if customer_key is None else customer_key.identity,
+        },
+        "generation": account.generation,
+        "incarnation": account.incarnation,
+        "sequence": account.sequence,
+        "createdAt": instant(account.created_at),
+        "updatedAt": instant(account.updated_at),
+    }
