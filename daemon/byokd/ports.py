@@ -87,6 +87,7 @@ class ServiceKey(StrEnum):
 
     SYSTEM = "system"
     STORAGE = "storage"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,50 @@ class Sealer(Protocol):
 
     def fingerprints(self) -> Mapping[tuple[str, str], bytes]:
         """Give a check value for each live key by kind and id: it tells another key, and nothing of the key itself."""
+        ...
+
+
+class AccountCipher(Protocol):
+    """What is done with an account key. It is never used itself: each purpose has a key of its own derived from it."""
+
+    def check_value(self, account_key: bytes) -> bytes:
+        """Give the 16 bytes by which an account key is recognised. They say nothing of the key."""
+        ...
+
+    def encrypt(self, account_key: bytes, plaintext: bytes, *, context: SealContext) -> bytes:
+        """Encrypt a protected value (AES-256-GCM), bound to its context."""
+        ...
+
+    def decrypt(self, account_key: bytes, ciphertext: bytes, *, context: SealContext) -> bytes:
+        """Decrypt a protected value.
+
+        Raises:
+            SealBrokenError: another account key, another context, or damage.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """An HMAC-SHA-256 under the audit key of that id."""
+
+    key_id: str
+    mac: bytes
+
+
+class Auditor(Protocol):
+    """Signs the record of events with the audit key, so that nobody without it can change the record unnoticed."""
+
+    def sign(self, data: bytes) -> Signature:
+        """Sign under the newest audit key."""
+        ...
+
+    def is_genuine(self, data: bytes, signature: Signature) -> bool:
+        """Tell whether the signature is of this data.
+
+        Raises:
+            ServiceKeyMissingError: the audit key that made it is not there.
+        """
         ...
 
 

@@ -256,7 +256,11 @@ class RewrapSettings(_Group):
 
 
 class ServiceKeySettings(_Group):
-    """The service's own keys: files `system.<id>.key` and `storage.<id>.key` of 32 random bytes, mode 0600."""
+    """The service's own keys: files `system.<id>.key`, `storage.<id>.key` and `audit.<id>.key` of 32 random bytes.
+
+    Mode 0600. The system key wraps account keys of accounts without a customer key, the storage key is the second
+    layer over every stored secret, the audit key chains the record of events.
+    """
 
     directory: AbsolutePath = Path("/etc/byokd/keys")
     """Where they are. Files that group or others can read are refused."""

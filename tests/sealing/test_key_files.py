@@ -16,6 +16,7 @@ def directory(tmp_path: Path) -> Path:
     keys.mkdir(mode=0o700)
     put(keys, "system.1.key")
     put(keys, "storage.1.key")
+    put(keys, "audit.1.key")
     return keys
 
 
@@ -155,7 +156,7 @@ def test_a_missing_kind_and_an_unusable_file_of_the_other_are_both_named(directo
     assert "system.1.key does not hold 32 bytes" in message
 
 
-@pytest.mark.parametrize("kind", ["system", "storage"])
+@pytest.mark.parametrize("kind", ["system", "storage", "audit"])
 def test_a_missing_kind_is_refused_with_what_to_do(directory: Path, kind: str) -> None:
     (directory / f"{kind}.1.key").unlink()
     message, hint = refused(directory)
@@ -178,12 +179,12 @@ def test_a_directory_that_others_can_change_is_refused(directory: Path) -> None:
 
 def test_the_same_key_for_both_layers_is_refused(directory: Path) -> None:
     put(directory, "storage.2.key", (directory / "system.1.key").read_bytes())
-    assert "as system key and as storage key" in refused(directory)[0]
+    assert "serve as system key and as storage key" in refused(directory)[0]
 
 
 def test_fingerprints_tell_another_key_under_the_same_id(directory: Path) -> None:
     first = FileServiceKeys(directory).fingerprints()
-    assert first.keys() == {(ServiceKey.SYSTEM, "1"), (ServiceKey.STORAGE, "1")}
+    assert first.keys() == {(kind, "1") for kind in ServiceKey}
     assert FileServiceKeys(directory).fingerprints() == first
     put(directory, "system.1.key")
     second = FileServiceKeys(directory).fingerprints()

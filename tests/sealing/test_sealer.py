@@ -30,7 +30,7 @@ def put(directory: Path, *names: str) -> None:
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("keys")
-    put(directory, "system.1.key", "storage.1.key", "storage.2.key")
+    put(directory, "system.1.key", "storage.1.key", "storage.2.key", "audit.1.key")
     return directory
 
 
@@ -128,7 +128,7 @@ def test_kinds_of_keys_are_apart(sealer: AesGcmSealer) -> None:
 
 
 def test_a_newer_key_seals_older_ones_still_open_and_missing_ones_are_named(tmp_path: Path) -> None:
-    put(tmp_path, "system.1.key", "storage.9.key")
+    put(tmp_path, "system.1.key", "storage.9.key", "audit.1.key")
     tmp_path.chmod(0o700)
     old = AesGcmSealer(FileServiceKeys(tmp_path), Randomness()).seal(ServiceKey.STORAGE, b"old", context=CONTEXT)
     put(tmp_path, "storage.10.key")
@@ -145,7 +145,7 @@ def test_a_newer_key_seals_older_ones_still_open_and_missing_ones_are_named(tmp_
 
 def test_the_same_id_with_another_key_does_not_open(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    put(tmp_path, "system.1.key", "storage.1.key")
+    put(tmp_path, "system.1.key", "storage.1.key", "audit.1.key")
     sealed = AesGcmSealer(FileServiceKeys(tmp_path), Randomness()).seal(ServiceKey.SYSTEM, b"old", context=CONTEXT)
     put(tmp_path, "system.1.key")
     with pytest.raises(SealBrokenError):

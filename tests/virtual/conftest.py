@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from byokd.ports import ServiceKey
 from virtual.world import World
 
 
@@ -11,7 +12,7 @@ from virtual.world import World
 def service_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Throw-away keys of the service."""
     directory = tmp_path_factory.mktemp("service-keys")
-    for number, kind in enumerate(("system", "storage"), start=1):
+    for number, kind in enumerate(ServiceKey, start=1):
         path = directory / f"{kind}.1.key"
         path.touch(mode=0o600)
         path.write_bytes(bytes([number]) * 32)

@@ -178,9 +178,9 @@ async def _status(socket: Path) -> dict[str, Any] | None:
 
 
 def make_service_keys(directory: Path) -> None:
-    """Make one system key and one storage key, as an operator would."""
+    """Make one key of each kind, as an operator would."""
     directory.mkdir(mode=0o700)
-    for name in ("system.1.key", "storage.1.key"):
+    for name in ("system.1.key", "storage.1.key", "audit.1.key"):
         descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))

@@ -1,4 +1,4 @@
-"""The service's own keys in files: `system.<id>.key` and `storage.<id>.key`, 32 random bytes each."""
+"""The service's own keys in files: `system.<id>.key`, `storage.<id>.key`, `audit.<id>.key`, 32 random bytes each."""
 
 import hmac
 import os
@@ -6,6 +6,7 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from byokd.ports import ServiceKey, ServiceKeyMissingError, ServiceKeysUnusableE
 KEY_BYTES: Final = 32
 """AES-256."""
 
-_NAME: Final = re.compile(r"(?P<kind>system|storage)\.(?P<id>[a-z0-9][a-z0-9-]{0,31})\.key", re.ASCII)
+_NAME: Final = re.compile(rf"(?P<kind>{'|'.join(ServiceKey)})\.(?P<id>[a-z0-9][a-z0-9-]{{0,31}})\.key", re.ASCII)
 _DIGITS: Final = re.compile(r"(\d+)", re.ASCII)
 _OPENING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FINGERPRINT_LABEL: Final = "byokd service key fingerprint v1"
@@ -51,13 +52,14 @@ class FileServiceKeys:
             if not of_kind:
                 flaws.append(_Flaw(f"there is no {kind} key in {directory}", _how_to_make(directory)))
             found[kind] = _read_kind(directory, kind, names=of_kind, flaws=flaws)
-        if shared := set(found[ServiceKey.SYSTEM].values()) & set(found[ServiceKey.STORAGE].values()):
-            flaws.append(
-                _Flaw(
-                    f"{len(shared)} key(s) in {directory} serve as system key and as storage key",
-                    "make each key of its own random bytes; the second layer is worth nothing otherwise",
+        for one, other in combinations(ServiceKey, 2):
+            if shared := set(found[one].values()) & set(found[other].values()):
+                flaws.append(
+                    _Flaw(
+                        f"{len(shared)} key(s) in {directory} serve as {one} key and as {other} key",
+                        "make each key of its own random bytes; what one protects the other must not open",
+                    )
                 )
-            )
         if flaws:
             hints = dict.fromkeys(flaw.hint for flaw in flaws)
             raise ServiceKeysUnusableError("; ".join(flaw.message for flaw in flaws), hint="; ".join(hints))
@@ -162,5 +164,6 @@ def _natural(key_id: str) -> tuple[tuple[tuple[str, int], ...], str]:
 
 
 def _how_to_make(directory: Path) -> str:
+    kinds = " ".join(ServiceKey)
     make = f"(umask 077; head -c {KEY_BYTES} /dev/urandom > {directory}/$kind.1.key)"
-    return f"install -d -m 0700 {directory} && for kind in system storage; do {make}; done; and back them up safely"
+    return f"install -d -m 0700 {directory} && for kind in {kinds}; do {make}; done; and back them up safely"

@@ -10,6 +10,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from byokd.adapters.sealing.binding import bound
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.ports import Randomness, SealBrokenError, SealContext, ServiceKey
 
@@ -66,16 +67,4 @@ def _split(sealed: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _associated(key: ServiceKey, key_id: str, context: SealContext) -> bytes:
-    """Give the context as bytes that no other context gives: each part is preceded by its length."""
-    parts = (
-        _PURPOSE,
-        key.value,
-        key_id,
-        str(context.account),
-        context.kind,
-        context.name,
-        str(context.generation),
-        context.key_identifier,
-    )
-    encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    return bound(_PURPOSE, context, key.value, key_id)
