@@ -44,9 +44,9 @@ docs: setup
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		pyproject.toml --extra demo -o requirements.txt
+		pyproject.toml --extra demo --extra postgresql -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		pyproject.toml --extra demo --group dev -c requirements.txt -o requirements-dev.txt
+		pyproject.toml --extra demo --extra postgresql --group dev -c requirements.txt -o requirements-dev.txt
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

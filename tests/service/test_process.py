@@ -126,7 +126,7 @@ async def test_nothing_secret_is_in_logs_events_metrics_or_pages(stage: Stage) -
         blobs = [row[0] for row in database.execute("select sealed from account_keys")]
         blobs += [row[0] for row in database.execute("select probe_wrapped from wrapping_versions")]
     blobs += [path.read_bytes() for path in (stage.directory / "keys").iterdir()]
-    assert len(blobs) == 6
+    assert len(blobs) == 7
     for text in texts:
         assert not re.search(r"eyJ[A-Za-z0-9_-]{10}", text), "a token"
         assert not re.search(r"[A-Za-z0-9+/_-]{120,}", text), "a long opaque value"
