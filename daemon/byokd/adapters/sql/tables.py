@@ -136,6 +136,19 @@ class AccountKeyColumns(TypedColumns):
     superseded_at: Named[datetime | None] = Column(Instant)
 
 
+class ProtectedValueColumns(TypedColumns):
+    """A value encrypted with the account key, then sealed; it goes with its account. A write makes a new revision."""
+
+    account: Named[str] = Column(String, ForeignKey("accounts.id"), primary_key=True)
+    kind: Named[str] = Column(String, primary_key=True)
+    name: Named[str] = Column(String, primary_key=True)
+    revision: Named[int]
+    sealed: Named[bytes] = Column(LargeBinary, nullable=False)
+    storage_key: Named[str]
+    created_at: Named[datetime] = Column(Instant, nullable=False)
+    updated_at: Named[datetime] = Column(Instant, nullable=False)
+
+
 class ServiceKeyColumns(TypedColumns):
     """What a service key of that kind and id is recognised by; it says nothing about the key."""
 
@@ -188,6 +201,7 @@ accounts = Table(
     Index("ix_accounts_followed", "wrapping_version", "followed"),
 )
 account_keys = Table("account_keys", metadata, AccountKeyColumns)
+protected_values = Table("protected_values", metadata, ProtectedValueColumns)
 service_keys = Table("service_keys", metadata, ServiceKeyColumns)
 events = Table(
     "events",

@@ -24,6 +24,7 @@ def upgrade() -> None:
     _wrapping_version_indexes()
     _accounts()
     _account_keys()
+    _protected_values()
     _service_keys()
     _events()
 
@@ -170,6 +171,22 @@ def _account_keys() -> None:
     )
     _partial("ix_account_keys_superseded", "account_keys", "superseded_at", sa.column("superseded_at").is_not(None))
     op.create_index("ix_account_keys_wrapping_version", "account_keys", ["wrapping_version"])
+
+
+def _protected_values() -> None:
+    op.create_table(
+        "protected_values",
+        sa.Column("account", sa.String, nullable=False),
+        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("name", sa.String, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("storage_key", sa.String, nullable=False),
+        sa.Column("created_at", _INSTANT, nullable=False),
+        sa.Column("updated_at", _INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_protected_values_account"),
+        sa.PrimaryKeyConstraint("account", "kind", "name", name="pk_protected_values"),
+    )
 
 
 def _service_keys() -> None:
