@@ -6,11 +6,12 @@ BYOKD_TESTS_REQUIRE_REAL=1 makes a missing part a failure instead.
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
 
+from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
 from parts.registry import PARTS
 
 # How long an example takes says nothing on a shared machine; many rules with few examples find more than the reverse.
@@ -53,3 +54,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         terminalreporter.section("real parts that are missing")
     for name, count in sorted(missing.items()):
         terminalreporter.write_line(f"not run: {name} ({count} tests): {PARTS[name].how_to_get_it}")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """One server for all tests of this process, which are marked `real("postgresql")`; each takes its own database."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgreSQL) -> Iterator[str]:
+    """An empty database with byokd's schema, for one test."""
+    with postgresql_database(postgresql) as url:
+        yield url

@@ -260,7 +260,8 @@ class Store(Protocol):
         """Erase wraps superseded before that time; retire versions that nothing refers to, with `version-retired`.
 
         A superseded wrap waits while its account's current one may not open: its version is denied, suspected or
-        unverified. A vault that failed over to an older copy must not cost the key.
+        unverified. A vault that failed over to an older copy must not cost the key. Many wraps are erased in several
+        transactions, each whole by itself.
         """
         ...
 

@@ -17,6 +17,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|min|h|d)", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
+_HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
+_POSTGRESQL_URL = re.compile(
+    rf"postgresql://(?:[^/@:\s]+@)?(?:{_HOST}(?:,{_HOST})*/[^/?\s]+|/[^/?\s]+\?host=/[^?&,\s]+(?:&port=\d{{1,5}})?)", re.ASCII
+)
 _MQTT_URL = re.compile(r"mqtts?://[^/@:\s]+(?::(?P<port>\d{1,5}))?", re.ASCII)
 
 MOST_DURATION = timedelta(days=3650)
@@ -66,10 +70,14 @@ def _name(value: str) -> str:
 
 
 def _store_url(value: str) -> str:
-    if not re.fullmatch(r"sqlite:///.+", value):
+    if re.fullmatch(r"postgres(ql)?://[^/@]*:[^/@]*@.*|.*[?&]password=.*", value, re.DOTALL):
+        raise ValueError("a password in the URL would show in lists and logs: write it into a file and name that file in "
+            "store.password_file")
+    if not re.fullmatch(r"sqlite:///.+", value) and _POSTGRESQL_URL.fullmatch(value) is None:
         raise ValueError(
             'not a database URL: write sqlite:/// and the path of a file, such as "sqlite:////var/lib/byokd/byokd.db" '
-            "(four slashes for an absolute path)"
+            '(four slashes for an absolute path), or postgresql://user@host:port/dbname, or '
+            '"postgresql://user@/dbname?host=/run/postgresql" for a Unix socket; TLS is set by store.tls'
         )
     return value
 
@@ -129,10 +137,31 @@ class StoreSettings(_Group):
     """The database."""
 
     url: StoreUrl = "sqlite:////var/lib/byokd/byokd.db"
-    """`sqlite:///` and a path (three slashes for a relative one, four for an absolute one)."""
+    """`sqlite:///` and a path (three slashes for a relative one, four for an absolute one), or
+    `postgresql://user@host:port/dbname`, or `postgresql://user@/dbname?host=/run/postgresql` for a Unix socket. Several
+    hosts, separated by commas, are tried in order for the one that can be written."""
+
+    password_file: AbsolutePath | None = None
+    """File that holds the password for PostgreSQL, as UTF-8; a trailing line break is dropped. Checked before the start,
+    read anew for every connection."""
+
+    tls: Literal["auto", "verify-full", "off"] = "auto"
+    """TLS to PostgreSQL. `verify-full`: always, with the server's certificate and name checked. `auto`: the same, but
+    for Unix sockets and loopback addresses, where nobody is in between."""
+
+    ca_file: AbsolutePath | None = None
+    """PEM file of the authorities that may vouch for PostgreSQL, instead of the system's. Checked before the start."""
+
+    connect_timeout: Duration = timedelta(seconds=5)
+    """For a connection to PostgreSQL, TLS and authentication included; whole seconds, at least 2."""
+
+    statement_timeout: Duration = timedelta(seconds=30)
+    """For one statement of PostgreSQL: a thousand times what the longest takes, so beyond it something is wrong. A
+    server that says nothing for 5 s more is given up."""
 
     busy_timeout: Duration = timedelta(seconds=5)
-    """How long a statement waits for another process (a backup, `byokd db`) to release the database."""
+    """How long a statement waits for another process (a backup, `byokd db`) to release the database; with PostgreSQL
+    also for locks, and for another daemon's connection to end."""
 
     upgrade_at_start: bool = True
     """Bring an older schema up to date when the daemon starts. Off: the start is refused until `byokd db upgrade`."""
@@ -140,6 +169,12 @@ class StoreSettings(_Group):
     history_retention: Duration = timedelta(days=90)
     """How long published events are kept: a quarter, for questions that come late. Unpublished ones and the last of
     each account are kept on, for the bus."""
+
+    @property
+    def path(self) -> Path | None:
+        """The path of the database file; None with PostgreSQL."""
+        found = self.url.removeprefix("sqlite:///")
+        return None if found == self.url else Path(found).absolute()
 
 
 class VaultSettings(_Group):

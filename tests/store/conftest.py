@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from byokd.adapters.sql import SqlStore, open_inline, open_sqlite, upgrade_database
+from byokd.adapters.sql import SqlStore, open_inline, open_postgres, open_sqlite, upgrade_database
 from byokd.settings import StoreSettings
 from store.builders import CountingIds, Stage
 
@@ -33,10 +33,26 @@ async def file_store(database: Path) -> AsyncIterator[SqlStore]:
     await store.close()
 
 
-@pytest.fixture(params=["file", "inline"])
-async def stage(request: pytest.FixtureRequest, database: Path) -> AsyncIterator[Stage]:
+@pytest.fixture
+async def postgres_store(postgresql_url: str) -> AsyncIterator[SqlStore]:
+    store = open_postgres(StoreSettings(url=postgresql_url), ids=CountingIds())
+    yield store
+    await store.close()
+
+
+STORES = ["file", "inline", pytest.param("postgres", marks=pytest.mark.real("postgresql"))]
+
+
+@pytest.fixture(params=STORES)
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     """Every store that must keep the contract."""
-    is_file = request.param == "file"
-    store = open_sqlite(settings_for(database), ids=CountingIds()) if is_file else open_inline(CountingIds())
+    if request.param == "file":
+        database = request.getfixturevalue("database")
+        store = open_sqlite(settings_for(database), ids=CountingIds())
+    elif request.param == "postgres":
+        url = request.getfixturevalue("postgresql_url")
+        store = open_postgres(StoreSettings(url=url), ids=CountingIds())
+    else:
+        store = open_inline(CountingIds())
     yield Stage(store)
     await store.close()

@@ -127,4 +127,7 @@ async def test_a_crash_leaves_nothing_behind(
     assert statements > writes
     after = await stage.contents()
     assert after != before
-    assert [row[0] for row in after["events"]] == list(range(1, len(after["events"]) + 1))
+    numbers = [row[0] for row in after["events"]]
+    # PostgreSQL does not give the number of an event again that was rolled back; nobody counts on that.
+    is_postgres = engine.dialect.name == "postgresql"
+    assert numbers == (sorted(set(numbers)) if is_postgres else list(range(1, len(numbers) + 1)))

@@ -20,6 +20,9 @@ _OTHER_VARIABLES: Final = frozenset({"BYOKD_SETTINGS", "BYOKD_SOCKET", "BYOKD_EM
 
 _TESTS_PREFIX: Final = "BYOKD_TESTS_"
 
+_SECRETIVE: Final = frozenset("@?")
+"""What a URL with a password has in it, and nothing else that is worth showing."""
+
 _MESSAGES: Final[Mapping[str, str]] = {
     "tuple_type": 'not a list: write a list, such as ["one", "two"]',
     "too_short": 'an empty list: write a list with at least one entry, such as ["one"]',
@@ -182,6 +185,8 @@ def _flaw_of_password(path: Path) -> str | None:
 
 _FILES: Final[Mapping[tuple[str, str], Callable[[Path], str | None]]] = {
     ("network", "ca_file"): _flaw_of_authorities,
+    ("store", "ca_file"): _flaw_of_authorities,
+    ("store", "password_file"): _flaw_of_password,
     ("mqtt", "password_file"): _flaw_of_password,
     ("mqtt", "ca_file"): _flaw_of_authorities,
 }
@@ -218,7 +223,7 @@ def _words(detail: Any) -> str:  # noqa: ANN401 - pydantic's
 
 def _given(detail: Any) -> str:  # noqa: ANN401 - pydantic's
     value = detail.get("input")
-    shown = isinstance(value, str | int | float) and "@" not in str(value)  # a URL may hold a password
+    shown = isinstance(value, str | int | float) and not _SECRETIVE & set(str(value))  # a URL may hold a password
     return f" (found {str(value)[:60]!r})" if shown else ""
 
 

@@ -12,7 +12,7 @@ from byokd.adapters.keyvault.transport import Outbound, shrink_tls_buffers
 from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
-from byokd.adapters.sql.store import SqlStore, database_status, sqlite_store, upgrade_database
+from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
 from byokd.domain.identifiers import WatchId
 from byokd.domain.verdict import Policy
 from byokd.ports import Bus, Clock, Ids, KeyService, Randomness, Sealer, Store
@@ -218,7 +218,7 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
     shrink_tls_buffers()
     clock, randomness, ids = SystemClock(), SystemRandomness(), UuidIds()
     sealer = AesGcmSealer(FileServiceKeys(settings.service_keys.directory), randomness)
-    store = sqlite_store(settings.store, ids=ids)
+    store = store_for(settings.store, ids=ids)
     stack.push_async_callback(store.close)
     outbound = await stack.enter_async_context(Outbound(settings.vaults, settings.network))
     credentials = Credentials(settings.identities, outbound.tokens, clock=clock)

@@ -1,6 +1,14 @@
 """The Store port on SQLAlchemy Core: each transaction is one synchronous function of a `Connection`."""
 
 from byokd.adapters.sql.schema import SchemaStatus
-from byokd.adapters.sql.store import SqlStore, open_inline, open_sqlite, upgrade_database
+from byokd.adapters.sql.store import SqlStore, open_inline, open_postgres, open_sqlite, store_for, upgrade_database
 
-__all__ = ["SchemaStatus", "SqlStore", "open_inline", "open_sqlite", "upgrade_database"]
+__all__ = [
+    "SchemaStatus",
+    "SqlStore",
+    "open_inline",
+    "open_postgres",
+    "open_sqlite",
+    "store_for",
+    "upgrade_database",
+]

@@ -4,6 +4,7 @@ import sqlite3
 
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from byokd.adapters.sql import postgres_errors
 from byokd.ports import StoreUnavailableError
 
 _SCHEMA_HINT = "run `byokd db upgrade`"
@@ -51,6 +52,8 @@ _SQLITE: dict[int, tuple[str, str]] = {
 def unavailable(error: DBAPIError | sqlite3.Error) -> StoreUnavailableError | None:
     """Say that the database cannot be used and why; None when the error is about the statement or its values."""
     cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError) and not isinstance(cause, sqlite3.Error):
+        return postgres_errors.unavailable(error)
     code = getattr(cause, "sqlite_errorcode", None)
     known = _SQLITE.get(code & 0xFF) if isinstance(code, int) else None
     return None if known is None else StoreUnavailableError(known[0], hint=known[1])
@@ -70,5 +73,14 @@ def wrong_schema(found: str | None, wanted: str) -> StoreUnavailableError:
 
 def is_duplicate(error: IntegrityError) -> bool:
     """Whether a row could not be written because there is one with the same key already."""
-    duplicate = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
-    return getattr(error.orig, "sqlite_errorcode", None) in duplicate
+    duplicate = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE, postgres_errors.DUPLICATE}
+    return _code(error) in duplicate
+
+
+def is_dangling(error: IntegrityError) -> bool:
+    """Whether a row would refer to one that is not there, or one that is referred to would go."""
+    return _code(error) in {sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY, postgres_errors.DANGLING}
+
+
+def _code(error: IntegrityError) -> object:
+    return getattr(error.orig, "sqlite_errorcode", None) or getattr(error.orig, "sqlstate", None)

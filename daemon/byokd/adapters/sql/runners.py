@@ -5,24 +5,50 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from datetime import timedelta
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from byokd.adapters.sql.claim import Claim
-from byokd.adapters.sql.engine import READERS, memory_engine, reader_engine, writer_engine
-from byokd.adapters.sql.errors import unavailable
-from byokd.ports import StoreUnavailableError
+from byokd.adapters.sql.engine import READERS, memory_engine
+from byokd.adapters.sql.errors import is_dangling, unavailable
+from byokd.ports import StaleError, StoreUnavailableError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SCRUB_PATIENCE_MS = 100
-"""Our own readers are done sooner; the writer must not stand still for somebody's backup."""
+
+class Database(Protocol):
+    """A database that several threads can use. Nothing is opened before it is used.
+
+    Attributes:
+        writer: gives connections for transactions that write; one thread uses it.
+        reader: gives connections for transactions that only read, each of which sees one moment.
+    """
+
+    writer: Engine
+    reader: Engine
+
+    def take(self) -> None:
+        """Claim the database for this process; nothing happens when it has it.
+
+        Raises:
+            StoreUnavailableError: another process has it, or it cannot be used.
+        """
+        ...
+
+    def release(self) -> None:
+        """Close all connections, then end the claim, if there is one."""
+        ...
+
+    def confirm(self) -> None:
+        """Raise StoreUnavailableError unless it still is the database that was claimed."""
+        ...
+
+    def scrub(self) -> None:
+        """See `Runner.scrub`."""
+        ...
 
 
 class Runner(Protocol):
@@ -59,30 +85,25 @@ def transact(engine: Engine, transaction: Callable[[Connection], T]) -> T:
 
     Raises:
         StoreUnavailableError: the database cannot be used.
+        StaleError: a row that another one was to refer to has vanished.
     """
-    with _trouble_named(), engine.begin() as connection:
+    with trouble_named(), engine.begin() as connection:
         return transaction(connection)
 
 
 @contextmanager
-def _trouble_named() -> Iterator[None]:
+def trouble_named() -> Iterator[None]:
+    """Raise a database's errors as those of the port, where they are known."""
     try:
         yield
+    except IntegrityError as error:
+        if is_dangling(error):
+            raise StaleError("a row that this one refers to is gone") from error
+        raise
     except (DBAPIError, sqlite3.Error) as error:
         if (trouble := unavailable(error)) is not None:
             raise trouble from error
         raise
-
-
-def _empty_log(engine: Engine) -> None:
-    """Move the write-ahead log into the file and cut it to nothing, unless a reader holds it for longer."""
-    with _trouble_named(), closing(engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
-        (patience,) = cursor.execute("PRAGMA busy_timeout").fetchone()
-        cursor.execute(f"PRAGMA busy_timeout = {_SCRUB_PATIENCE_MS}").fetchone()
-        try:
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            cursor.execute(f"PRAGMA busy_timeout = {patience:d}").fetchone()
 
 
 async def _submit(executor: ThreadPoolExecutor, work: Callable[[], T]) -> T:
@@ -98,22 +119,22 @@ def _closed() -> StoreUnavailableError:
 
 
 class ThreadedRunner:
-    """SQLite in a file: one thread writes, a few read. Until `open` is called, every use raises."""
+    """A database that is shared: one thread writes, a few read. Until `open` is called, every use raises."""
 
-    def __init__(self, path: Path, *, busy_timeout: timedelta) -> None:
+    def __init__(self, database: Database) -> None:
         self._is_open = self._is_closed = False
         self._opening = threading.Lock()
-        self._claim = Claim(path)
-        self.writer = writer_engine(path, busy_timeout=busy_timeout)
-        self._reader = reader_engine(path, busy_timeout=busy_timeout)
+        self._database = database
+        self.writer = database.writer
+        self._reader = database.reader
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
-    def open(self, make_usable: Callable[[Claim], None]) -> None:
-        """Allow use, once the file was claimed, is there and has the right schema. Does nothing when it is open.
+    def open(self, make_usable: Callable[[], None]) -> None:
+        """Allow use, once the database is there, was claimed and has the right schema. Does nothing when it is open.
 
         Args:
-            make_usable: takes the claim, which is kept until `close`, and sees to the rest. When it raises, the claim
+            make_usable: sees to that, and takes the claim, which is kept until `close`. When it raises, the claim
                 ends, so that somebody else can do what is missing, and `open` can be called again.
         """
         # A cancelled caller may have left another thread here.
@@ -123,9 +144,9 @@ class ThreadedRunner:
             if self._is_open:
                 return
             try:
-                make_usable(self._claim)
+                make_usable()
             except BaseException:
-                self._claim.release()
+                self._database.release()
                 raise
             self._is_open = True
 
@@ -150,14 +171,14 @@ class ThreadedRunner:
     async def confirm(self) -> None:
         """See `Runner.confirm`."""
         self._check_open()
-        await _submit(self._writing, self._claim.confirm)
+        await _submit(self._writing, self._database.confirm)
 
     async def scrub(self) -> None:
-        """Empty the write-ahead log into the file. While a reader looks at it, that is left to a later time."""
-        await _submit(self._writing, lambda: _empty_log(self.writer))
+        """See `Runner.scrub`."""
+        await _submit(self._writing, self._database.scrub)
 
     async def close(self) -> None:
-        """See `Runner.close`. Closing the last connection removes the write-ahead log."""
+        """See `Runner.close`. Closing the last connection removes SQLite's write-ahead log."""
         try:
             closing_down = asyncio.get_running_loop().run_in_executor(self._writing, self._dispose)
         except RuntimeError:
@@ -170,11 +191,9 @@ class ThreadedRunner:
 
     def _dispose(self) -> None:
         self._reading.shutdown(wait=True)
-        self._reader.dispose()
-        self.writer.dispose()
         with self._opening:
             self._is_closed = True
-            self._claim.release()
+            self._database.release()
 
 
 class InlineRunner:

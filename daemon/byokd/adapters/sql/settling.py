@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, true, tuple_, update
 
 from byokd.adapters.sql.ledger import expect
 from byokd.adapters.sql.outbox import record_key_events
@@ -36,7 +36,15 @@ _TRUSTED = exists(
         ),
     )
 )
-_SETTLED = delete(account_keys).where(account_keys.c.superseded_at < bindparam("before"), _TRUSTED)
+_WRAP = tuple_(account_keys.c.account, account_keys.c.generation)
+_SETTLED = delete(account_keys).where(
+    _WRAP.in_(
+        select(account_keys.c.account, account_keys.c.generation)
+        .where(account_keys.c.superseded_at < bindparam("before"), _TRUSTED)
+        .order_by(account_keys.c.superseded_at)
+        .limit(bindparam("most"))
+    )
+)
 _VERSIONS = select(
     wrapping_versions.c.watch,
     wrapping_versions.c.version,
@@ -46,9 +54,9 @@ _VERSIONS = select(
 ).join(watches, wrapping_versions.c.watch == watches.c.id)
 
 
-def settle(connection: Connection, *, before: datetime, ids: Ids, now: datetime) -> Settled:
-    """See `Store.settle`. Retiring a version counts as a write to its watch (revision + 1)."""
-    erased = connection.execute(_SETTLED, {"before": before}).rowcount
+def settle(connection: Connection, *, before: datetime, limit: int, ids: Ids, now: datetime) -> Settled:
+    """See `Store.settle`. Erases at most `limit` wraps. Retiring a version counts as a write to its watch."""
+    erased = connection.execute(_SETTLED, {"before": before, "most": limit}).rowcount
     # A version can be left without ever having wrapped anything, so the versions are looked at in any case.
     touched = _retire(connection, true(), ids=ids, now=now)
     if erased:

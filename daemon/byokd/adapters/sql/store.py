@@ -5,16 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from pathlib import Path
-
-from sqlalchemy import Engine
 
 from byokd.adapters.sql import accounts, outbox, rewraps, schema, service_keys, settling, verdicts, watches
 from byokd.adapters.sql.census import census
-from byokd.adapters.sql.claim import Claim
-from byokd.adapters.sql.engine import prepare_file, writer_engine
+from byokd.adapters.sql.engine import prepare_file
 from byokd.adapters.sql.errors import wrong_schema
-from byokd.adapters.sql.runners import InlineRunner, Runner, ThreadedRunner, transact
+from byokd.adapters.sql.runners import Database, InlineRunner, Runner, ThreadedRunner, transact
+from byokd.adapters.sql.sqlite_file import SqliteFile
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, WatchId
@@ -23,6 +20,16 @@ from byokd.ports import Ids, KeyTarget
 from byokd.records import Census, KeyPlacement, OutboxRow, RewrapWork, Settled, WrappedKey
 from byokd.settings import StoreSettings
 
+SETTLE_BATCH = 500
+"""Wraps that one transaction erases: others wait no longer for it than for a follower's."""
+
+
+def store_for(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+    """Give the store over the database that `store.url` names without touching it yet; `prepare` opens it."""
+    database = database_for(settings)
+    runner = ThreadedRunner(database)
+    return SqlStore(runner, ids, open_it=partial(runner.open, partial(_make_usable, settings, database)))
+
 
 def open_sqlite(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
     """Open the database file: made (mode 0600) where it is missing, upgraded where the settings allow it.
@@ -30,25 +37,49 @@ def open_sqlite(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
     Raises:
         StoreUnavailableError: it cannot be used, another process uses it, or its schema is not this version's.
     """
-    runner = ThreadedRunner(_path(settings), busy_timeout=settings.busy_timeout)
-    runner.open(partial(_make_usable, settings))
-    return SqlStore(runner, ids)
+    return _opened(settings, ids=ids)
+
+
+def open_postgres(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+    """Open the PostgreSQL database, which must exist: upgraded where the settings allow it.
+
+    Raises:
+        StoreUnavailableError: it cannot be used, another process uses it, or its schema is not this version's.
+    """
+    return _opened(settings, ids=ids)
 
 
 def sqlite_store(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
     """Give the store over a database file without touching it yet; `prepare` opens it."""
-    runner = ThreadedRunner(_path(settings), busy_timeout=settings.busy_timeout)
-    return SqlStore(runner, ids, open_it=partial(runner.open, partial(_make_usable, settings)))
+    return store_for(settings, ids=ids)
 
 
-def _make_usable(settings: StoreSettings, claim: Claim) -> None:
-    with _offline(settings) as engine:
-        claim.take()
-        if settings.upgrade_at_start:
-            schema.upgrade(engine)
-        found = schema.status(engine)
-        if found.current != found.head:
-            raise wrong_schema(found.current, found.head)
+def _opened(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+    database = database_for(settings)
+    runner = ThreadedRunner(database)
+    runner.open(partial(_make_usable, settings, database))
+    return SqlStore(runner, ids)
+
+
+def database_for(settings: StoreSettings) -> Database:
+    """Give the database that `store.url` names; nothing is opened yet."""
+    if (path := settings.path) is not None:
+        return SqliteFile(path, busy_timeout=settings.busy_timeout)
+    # The driver is an extra: who keeps a file needs none.
+    from byokd.adapters.sql.postgres import PostgresDatabase  # noqa: PLC0415
+
+    return PostgresDatabase(settings)
+
+
+def _make_usable(settings: StoreSettings, database: Database) -> None:
+    if settings.path is not None:
+        prepare_file(settings.path)
+    database.take()
+    if settings.upgrade_at_start:
+        schema.upgrade(database.writer)
+    found = schema.status(database.writer)
+    if found.current != found.head:
+        raise wrong_schema(found.current, found.head)
 
 
 def open_inline(ids: Ids) -> "SqlStore":
@@ -64,14 +95,10 @@ def upgrade_database(settings: StoreSettings) -> schema.SchemaStatus:
     Raises:
         StoreUnavailableError: the database cannot be used, a daemon uses it, or its schema is of a newer version.
     """
-    claim = Claim(_path(settings))
-    with _offline(settings) as engine:
-        claim.take()
-        try:
-            found = schema.status(engine)
-            schema.upgrade(engine)
-        finally:
-            claim.release()
+    with _offline(settings) as database:
+        database.take()
+        found = schema.status(database.writer)
+        schema.upgrade(database.writer)
         return found
 
 
@@ -81,23 +108,20 @@ def database_status(settings: StoreSettings) -> schema.SchemaStatus:
     Raises:
         StoreUnavailableError: the database cannot be used.
     """
-    with _offline(settings) as engine:
-        return schema.status(engine)
+    with _offline(settings) as database:
+        return schema.status(database.reader)
 
 
 @contextmanager
-def _offline(settings: StoreSettings) -> Iterator[Engine]:
-    path = _path(settings)
-    prepare_file(path)
-    engine = writer_engine(path, busy_timeout=settings.busy_timeout)
+def _offline(settings: StoreSettings) -> Iterator[Database]:
+    """Give the database for a moment; a file is made where it is missing."""
+    if settings.path is not None:
+        prepare_file(settings.path)
+    database = database_for(settings)
     try:
-        yield engine
+        yield database
     finally:
-        engine.dispose()
-
-
-def _path(settings: StoreSettings) -> Path:
-    return Path(settings.url.removeprefix("sqlite:///")).absolute()
+        database.release()
 
 
 class SqlStore:
@@ -168,9 +192,14 @@ class SqlStore:
 
     async def settle(self, *, before: datetime, now: datetime) -> Settled:
         """See `Store.settle`. Then what was erased is gone from the files too; while a backup reads them, next time."""
-        erased = await self._runner.write(settling.settle, before=before, ids=self._ids, now=now)
+        settled, last = Settled(0, frozenset()), SETTLE_BATCH
+        while last == SETTLE_BATCH:
+            part = await self._runner.write(
+                settling.settle, before=before, limit=SETTLE_BATCH, ids=self._ids, now=now
+            )
+            settled, last = Settled(settled.erased + part.erased, settled.watches | part.watches), part.erased
         await self._runner.scrub()
-        return erased
+        return settled
 
     async def account(self, account: AccountId) -> Account | None:
         """See `Store.account`."""

@@ -26,6 +26,9 @@ from sqlalchemy import (
 
 from byokd.adapters.sql.columns import Document, Instant
 
+BY_CODE_POINT = String().with_variant(String(collation="C"), "postgresql")
+"""Text that sorts and folds as SQLite's, and Python's, does: not by the language that a database was made for."""
+
 # A constraint without a name cannot be changed by a later migration.
 metadata = MetaData(
     naming_convention={
@@ -59,7 +62,7 @@ class WatchColumns(TypedColumns):
     identity: Named[str]
     tenant: Named[str]
     host: Named[str] = Column(String, ForeignKey("vaults.host"), nullable=False, index=True)
-    key_name: Named[str]
+    key_name: Named[str] = Column(BY_CODE_POINT, nullable=False)
     pinned: Named[str]
     revision: Named[int]
     warnings: Named[Any] = Column(Document, nullable=False)
@@ -103,7 +106,7 @@ class WrappingVersionColumns(TypedColumns):
 class AccountColumns(TypedColumns):
     """An account. Both `watch` and `wrapping_version`, or neither with the system key."""
 
-    id: Named[str] = Column(String, primary_key=True)
+    id: Named[str] = Column(BY_CODE_POINT, primary_key=True)
     name: Named[str] = Column(String, nullable=False, index=True)
     tenant: Named[str]
     location: Named[str]

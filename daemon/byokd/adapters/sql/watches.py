@@ -66,9 +66,12 @@ def claim_vaults(connection: Connection, instance: str) -> int:
 
 
 def record_due(connection: Connection, due: Mapping[WatchId, datetime]) -> None:
-    """See `Store.record_due`. Watches that are gone are passed over; revisions stay as they are."""
+    """See `Store.record_due`. Watches that are gone are passed over; revisions stay as they are.
+
+    No epoch guards it: a due time decides nothing, and only the process that has the claim can write one.
+    """
     if due:
-        connection.execute(_DUE, [{"watch": watch_id, "due": at} for watch_id, at in due.items()])
+        connection.execute(_DUE, [{"watch": watch_id, "due": at} for watch_id, at in sorted(due.items())])
 
 
 def add_version(

@@ -13,6 +13,7 @@ branch_labels = None
 depends_on = None
 
 _INSTANT = sa.DateTime(timezone=True)
+_BY_CODE_POINT = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
@@ -59,7 +60,7 @@ def _watches() -> None:
         sa.Column("identity", sa.String, nullable=False),
         sa.Column("tenant", sa.String, nullable=False),
         sa.Column("host", sa.String, nullable=False),
-        sa.Column("key_name", sa.String, nullable=False),
+        sa.Column("key_name", _BY_CODE_POINT, nullable=False),
         sa.Column("pinned", sa.String, nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("warnings", sa.Text, nullable=False),
@@ -123,7 +124,7 @@ def _wrapping_version_indexes() -> None:
 def _accounts() -> None:
     op.create_table(
         "accounts",
-        sa.Column("id", sa.String, nullable=False),
+        sa.Column("id", _BY_CODE_POINT, nullable=False),
         sa.Column("name", sa.String, nullable=False),
         sa.Column("tenant", sa.String, nullable=False),
         sa.Column("location", sa.String, nullable=False),
