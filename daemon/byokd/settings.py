@@ -8,6 +8,7 @@ docs/settings.md is generated from this module.
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -18,9 +19,9 @@ _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|min|h|d)", re
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 _HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
-_POSTGRESQL_URL = re.compile(
-    rf"postgresql://(?:[^/@:\s]+@)?(?:{_HOST}(?:,{_HOST})*/[^/?\s]+|/[^/?\s]+\?host=/[^?&,\s]+(?:&port=\d{{1,5}})?)", re.ASCII
-)
+_ON_HOSTS = rf"{_HOST}(?:,{_HOST})*/[^/?\s]+"
+_ON_SOCKET = r"/[^/?\s]+\?host=/[^?&,\s]+(?:&port=\d{1,5})?"
+_POSTGRESQL_URL = re.compile(rf"postgresql://(?:[^/@:\s]+@)?(?:{_ON_HOSTS}|{_ON_SOCKET})", re.ASCII)
 _MQTT_URL = re.compile(r"mqtts?://[^/@:\s]+(?::(?P<port>\d{1,5}))?", re.ASCII)
 
 MOST_DURATION = timedelta(days=3650)
@@ -71,12 +72,14 @@ def _name(value: str) -> str:
 
 def _store_url(value: str) -> str:
     if re.fullmatch(r"postgres(ql)?://[^/@]*:[^/@]*@.*|.*[?&]password=.*", value, re.DOTALL):
-        raise ValueError("a password in the URL would show in lists and logs: write it into a file and name that file in "
-            "store.password_file")
+        raise ValueError(
+            "a password in the URL would show in lists and logs: write it into a file, and name that file in "
+            "store.password_file"
+        )
     if not re.fullmatch(r"sqlite:///.+", value) and _POSTGRESQL_URL.fullmatch(value) is None:
         raise ValueError(
             'not a database URL: write sqlite:/// and the path of a file, such as "sqlite:////var/lib/byokd/byokd.db" '
-            '(four slashes for an absolute path), or postgresql://user@host:port/dbname, or '
+            "(four slashes for an absolute path), or postgresql://user@host:port/dbname, or "
             '"postgresql://user@/dbname?host=/run/postgresql" for a Unix socket; TLS is set by store.tls'
         )
     return value
@@ -142,8 +145,8 @@ class StoreSettings(_Group):
     hosts, separated by commas, are tried in order for the one that can be written."""
 
     password_file: AbsolutePath | None = None
-    """File that holds the password for PostgreSQL, as UTF-8; a trailing line break is dropped. Checked before the start,
-    read anew for every connection."""
+    """File that holds the password for PostgreSQL, as UTF-8; a trailing line break is dropped. Checked before the
+    start, and read anew for every connection."""
 
     tls: Literal["auto", "verify-full", "off"] = "auto"
     """TLS to PostgreSQL. `verify-full`: always, with the server's certificate and name checked. `auto`: the same, but
@@ -169,6 +172,12 @@ class StoreSettings(_Group):
     history_retention: Duration = timedelta(days=90)
     """How long published events are kept: a quarter, for questions that come late. Unpublished ones and the last of
     each account are kept on, for the bus."""
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> Self:
+        if self.path is None and find_spec("psycopg") is None:
+            raise ValueError("PostgreSQL needs its driver, which is not installed: pip install 'byokd[postgresql]'")
+        return self
 
     @property
     def path(self) -> Path | None:

@@ -40,7 +40,8 @@ GRANT byokd TO locked;
 class PostgreSQL:
     """One server that can be stopped, killed and started again, always at the same address.
 
-    `byokd` is the role that owns every database made here and may do nothing else; `locked` is the same with a password.
+    `byokd` is the role that owns every database made here and may do nothing else; `locked` is the same, with a
+    password.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -116,7 +117,7 @@ class PostgreSQL:
 
     def backends(self, database: str) -> list[int]:
         """Give the process ids of the connections to a database."""
-        rows = self.execute(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' ORDER BY pid")
+        rows = self.execute(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' ORDER BY pid")  # noqa: S608
         return [pid for (pid,) in rows if isinstance(pid, int)]
 
     @contextmanager

@@ -3,6 +3,7 @@
 import itertools
 import os
 import sqlite3
+import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -149,7 +150,7 @@ async def test_a_row_that_was_made_meanwhile_is_told_from_a_broken_one(stage: St
     with pytest.raises(StaleError):
         await stage.store._runner.write(_make, target(), version(1), NewVersion(facts(), probe()), now=START)
     for broken in (replace(account.spec, location=None), replace(account.spec, id=account_id(2), location=None)):
-        with pytest.raises(IntegrityError, match="NOT NULL"):
+        with pytest.raises(IntegrityError, match=r"(?i)not.null"):
             await stage.store._runner.write(_insert, replace(account, spec=broken))
 
 
@@ -163,5 +164,7 @@ async def test_a_broken_constraint_is_a_defect_and_shows_no_values(stage: Stage)
     )
     with pytest.raises(IntegrityError) as defect:
         await again
-    assert "account00002" not in str(defect.value)
+    shown = "".join(traceback.format_exception(defect.value))
+    assert "account00002" not in shown.replace(repr(account_id(2)), "")
+    assert "11111111-2222" not in shown
     assert unavailable(defect.value) is None

@@ -1,11 +1,8 @@
 """PostgreSQL as byokd uses it: one connection that writes and holds the claim, others that read."""
 
-import os
 from collections.abc import Callable, Generator
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from ssl import get_default_verify_paths
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -13,7 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import LockNotAvailable
 from psycopg.types.string import StrDumper
-from sqlalchemy import Engine, QueuePool, create_engine
+from sqlalchemy import Engine, ExceptionContext, QueuePool, create_engine, event
 
 from byokd.adapters.sql.engine import READERS
 from byokd.adapters.sql.runners import trouble_named
@@ -161,7 +158,7 @@ def conninfo(settings: StoreSettings) -> str:
     """Give what libpq is told, but for the password."""
     named = conninfo_to_dict(settings.url)
     hosts = str(named["host"]).split(",")
-    wanted: dict[str, object] = {
+    wanted: dict[str, str | int] = {
         "application_name": "byokd",
         "client_encoding": "utf8",
         "connect_timeout": max(2, round(settings.connect_timeout.total_seconds())),
@@ -171,11 +168,12 @@ def conninfo(settings: StoreSettings) -> str:
         "tcp_user_timeout": 30_000,
         "options": _options(settings),
         "sslmode": "disable",
+        "gssencmode": "disable",
     }
     if len(hosts) > 1:
         wanted["target_session_attrs"] = "read-write"
     if settings.tls == "verify-full" or (settings.tls == "auto" and not all(map(_is_local, hosts))):
-        wanted |= {"sslmode": "verify-full", "sslrootcert": _authorities(settings.ca_file), "gssencmode": "disable"}
+        wanted |= {"sslmode": "verify-full", "sslrootcert": _authorities(settings.ca_file)}
     return make_conninfo(settings.url, **wanted)
 
 
@@ -205,9 +203,9 @@ def _is_local(host: str) -> bool:
 
 
 def _authorities(ca_file: Path | None) -> str:
-    known = os.environ.get("SSL_CERT_FILE") or get_default_verify_paths().cafile
-    places = [ca_file, None if known is None else Path(known), *_AUTHORITIES]
-    return next((str(place) for place in places if place is not None and (place == ca_file or place.exists())), "system")
+    if ca_file is not None:
+        return str(ca_file)
+    return next((str(place) for place in _AUTHORITIES if place.exists()), "system")
 
 
 def _password(path: Path | None) -> str | None:
@@ -223,9 +221,9 @@ def _password(path: Path | None) -> str | None:
 
 
 def _engine(creator: Callable[[], Driver], *, connections: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
-        creator=partial(creator),
+        creator=creator,
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -234,3 +232,14 @@ def _engine(creator: Callable[[], Driver], *, connections: int) -> Engine:
         # Errors must not show what a statement wrote.
         hide_parameters=True,
     )
+    event.listen(engine, "handle_error", _leave_out_values)
+    return engine
+
+
+def _leave_out_values(context: ExceptionContext) -> None:
+    """Keep of an error only its first line: the lines below it show the row."""
+    error, told = context.original_exception, context.sqlalchemy_exception
+    if isinstance(error, psycopg.Error) and error.diag.message_primary is not None:
+        error.args = (error.diag.message_primary,)
+        if told is not None:
+            told.args = (f"({type(error).__name__}) {error.diag.message_primary}",)

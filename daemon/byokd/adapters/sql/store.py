@@ -194,9 +194,7 @@ class SqlStore:
         """See `Store.settle`. Then what was erased is gone from the files too; while a backup reads them, next time."""
         settled, last = Settled(0, frozenset()), SETTLE_BATCH
         while last == SETTLE_BATCH:
-            part = await self._runner.write(
-                settling.settle, before=before, limit=SETTLE_BATCH, ids=self._ids, now=now
-            )
+            part = await self._runner.write(settling.settle, before=before, limit=SETTLE_BATCH, ids=self._ids, now=now)
             settled, last = Settled(settled.erased + part.erased, settled.watches | part.watches), part.erased
         await self._runner.scrub()
         return settled
