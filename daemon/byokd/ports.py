@@ -13,7 +13,20 @@ from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, WatchId
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import DetectedBy
-from byokd.records import Census, KeyPlacement, OutboxRow, RewrapWork, Settled, WrappedKey
+from byokd.records import (
+    Census,
+    KeyPlacement,
+    OutboxRow,
+    Resealed,
+    RewrapWork,
+    Rotation,
+    SealedKey,
+    SealedValue,
+    SealUse,
+    Settled,
+    StoredKey,
+    WrappedKey,
+)
 
 
 class Clock(Protocol):
@@ -133,6 +146,18 @@ class Sealer(Protocol):
         """
         ...
 
+    def newest(self, key: ServiceKey) -> str:
+        """Give the id of the key that seals."""
+        ...
+
+    def sealed_by(self, sealed: bytes) -> str:
+        """Give the id of the key that sealed this, whether or not it is there.
+
+        Raises:
+            SealBrokenError: it is no sealed value.
+        """
+        ...
+
     def fingerprints(self) -> Mapping[tuple[str, str], bytes]:
         """Give a check value for each live key by kind and id: it tells another key, and nothing of the key itself."""
         ...
@@ -198,7 +223,60 @@ class ExistsError(Exception):
     """The account is there already; nothing was written."""
 
 
-class Store(Protocol):
+class SealedStore(Protocol):
+    """What is stored under the service's own keys. Each method is one transaction; see `Store`.
+
+    Pages are in an order of their own that does not change: `after` is the last item of the page before.
+    """
+
+    async def service_key_checks(self) -> Mapping[tuple[str, str], bytes]:
+        """Give the recorded check values of service keys, by kind and id."""
+        ...
+
+    async def seal_uses(self) -> Sequence[SealUse]:
+        """Give how much is sealed under which storage and system keys, by their ids."""
+        ...
+
+    async def stored_keys(self, *, after: WrappedKey | None, limit: int) -> Sequence[StoredKey]:
+        """Give a page of all wrapped account keys, current and superseded; those of an account follow one another."""
+        ...
+
+    async def values_of(self, account: AccountId, *, after: SealedValue | None, limit: int) -> Sequence[SealedValue]:
+        """Give a page of an account's protected values."""
+        ...
+
+    async def keys_sealed_by(self, use: SealUse, *, after: WrappedKey | None, limit: int) -> Sequence[WrappedKey]:
+        """Give a page of the wrapped keys that exactly these keys sealed."""
+        ...
+
+    async def values_sealed_by(self, use: SealUse, *, after: SealedValue | None, limit: int) -> Sequence[SealedValue]:
+        """Give a page of the protected values that this storage key sealed; nothing where a system key is named."""
+        ...
+
+    async def commit_reseal(self, resealed: Sequence[Resealed]) -> None:
+        """Replace what was read by what seals the same anew: all of it or nothing.
+
+        Guarded, row by row, by the very bytes and ids that were read.
+        """
+        ...
+
+    async def rotation(self) -> Rotation | None:
+        """Give the last rotation that was ordered."""
+        ...
+
+    async def begin_rotation(self, *, storage_key: str, system_key: str, now: datetime) -> Rotation:
+        """Order a rotation to these keys; one to the same keys that goes on already is given as it is."""
+        ...
+
+    async def end_rotation(self, rotation: Rotation, *, stuck: int, now: datetime) -> None:
+        """Note that nothing more can be done. Then what was replaced is gone from the files too.
+
+        Guarded by the rotation still going on.
+        """
+        ...
+
+
+class Store(SealedStore, Protocol):
     """What byokd knows. Each method is one transaction; state and its events are committed together.
 
     Obligations: every method may raise StoreUnavailableError, after which the outcome of a write is unknown and must be
@@ -245,7 +323,7 @@ class Store(Protocol):
         """Give accounts to rewrap that are due, oldest first: never off a version that is denied or suspected."""
         ...
 
-    async def commit_rewrap(self, work: RewrapWork, sealed: bytes, *, now: datetime) -> None:
+    async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
         """Replace the wrapped key (generation + 1), keep the previous one as superseded, write `rewrapped`.
 
         Guarded by the account's incarnation and generation; refused too when the target was meanwhile denied.
@@ -328,10 +406,6 @@ class Store(Protocol):
         However old, these stay: unpublished events, the last event of each account that exists (its state may have to
         be sent again), and the last event of all (its number tells what has been given).
         """
-        ...
-
-    async def service_key_checks(self) -> Mapping[tuple[str, str], bytes]:
-        """Give the recorded check values of service keys, by kind and id."""
         ...
 
     async def record_service_key_checks(self, checks: Mapping[tuple[str, str], bytes]) -> None:

@@ -7,14 +7,32 @@ from enum import StrEnum
 
 from byokd.domain.accounts import Account, JsonValue
 from byokd.domain.answers import KeyFacts
-from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
+from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, WatchId
 from byokd.domain.verdict import Probe
 from byokd.domain.vocabulary import State
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class SealedKey:
+    """A wrapped account key under both layers.
+
+    Attributes:
+        data: what is stored.
+        storage_key: the id of the storage key that sealed it.
+        system_key: the id of the system key inside; None where a customer key wraps it.
+    """
+
+    data: bytes
+    storage_key: str
+    system_key: str | None
+
+    def __repr__(self) -> str:
+        return f"SealedKey(storage_key={self.storage_key!r}, system_key={self.system_key!r})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class WrappedKey:
-    """The current wrapped account key, sealed with the storage key.
+    """A wrapped account key as it is stored.
 
     `key_identifier` is the exact versioned identifier that wrapped it; None under the system key.
     """
@@ -22,7 +40,7 @@ class WrappedKey:
     account: AccountId
     generation: int
     key_identifier: KeyIdentifier | None
-    sealed: bytes
+    sealed: SealedKey
 
     def __repr__(self) -> str:
         return f"WrappedKey({self.account.name}, generation={self.generation})"
@@ -47,7 +65,7 @@ class KeyPlacement:
     """
 
     key_identifier: KeyIdentifier | None
-    sealed: bytes
+    sealed: SealedKey
     first_version: NewVersion | None
 
     def __repr__(self) -> str:
@@ -112,3 +130,82 @@ class Settled:
 
     erased: int
     watches: frozenset[WatchId]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SealedValue:
+    """A protected value as it is stored: encrypted with the account key, sealed with the storage key of that id."""
+
+    account: AccountId
+    kind: str
+    name: str
+    revision: int
+    sealed: bytes
+    storage_key: str
+
+    def __repr__(self) -> str:
+        return f"SealedValue({self.account.name}, {self.kind!r}, {self.name!r}, revision={self.revision})"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A wrapped account key with who can unwrap it.
+
+    Attributes:
+        wrapped: the key.
+        tenant: of its account.
+        identity: what unwraps with the customer key in `wrapped`; None under the system key.
+        superseded: whether it is a former one that is kept for a while.
+    """
+
+    wrapped: WrappedKey
+    tenant: TenantId
+    identity: IdentityName | None
+    superseded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SealUse:
+    """How much is sealed under one storage key, with one system key inside (None: none).
+
+    Attributes:
+        keys: wrapped account keys, superseded ones included.
+        values: protected values.
+    """
+
+    storage_key: str
+    system_key: str | None
+    keys: int
+    values: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Resealed:
+    """What was read, and what is to be stored in its place. A value has no system key."""
+
+    before: WrappedKey | SealedValue
+    after: SealedKey
+
+    def __repr__(self) -> str:
+        return f"Resealed({self.before!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """An order to seal everything anew.
+
+    Attributes:
+        number: grows from rotation to rotation.
+        storage_key: the id that is to seal everything.
+        system_key: the id that is to seal inside, where no customer key does.
+        begun_at: when it was ordered.
+        ended_at: when nothing more could be done; None while it goes on.
+        stuck: how many seals did not open when it ended.
+    """
+
+    number: int
+    storage_key: str
+    system_key: str
+    begun_at: datetime
+    ended_at: datetime | None
+    stuck: int

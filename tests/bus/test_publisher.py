@@ -13,7 +13,7 @@ from bus.support import PREFIX, UnreliableStore, bus, commit, left, message, pub
 from byokd.adapters.sql import SqlStore
 from byokd.domain.accounts import AccountSpec
 from byokd.domain.identifiers import AccountId
-from byokd.records import KeyPlacement, Retained
+from byokd.records import KeyPlacement, Retained, SealedKey
 from byokd.runtime import outbox, refusals
 from byokd.runtime import publisher as publishing
 from byokd.runtime.clock import SystemClock
@@ -223,7 +223,7 @@ async def of_accounts(store: SqlStore, *names: str) -> None:
     for number, name in enumerate(names):
         account = AccountId("00000000-0000-0000-0000-000000000001", "group", name)
         spec = AccountSpec(account, "00000000-0000-0000-0000-000000000002", "westeurope", None)
-        placement = KeyPlacement(None, b"sealed", None)
+        placement = KeyPlacement(None, SealedKey(b"sealed", "1", "1"), None)
         await store.create_account(spec, placement, incarnation=f"life-{number}-{name}", now=SystemClock().now())
 
 

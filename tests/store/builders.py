@@ -16,7 +16,7 @@ from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, Key
 from byokd.domain.verdict import Probe, Suspicion, Unverified, Verdict, Watch
 from byokd.domain.vocabulary import DetectedBy, EventType, Outcome, Reason
 from byokd.ports import KeyTarget
-from byokd.records import KeyPlacement, NewVersion, RewrapWork
+from byokd.records import KeyPlacement, NewVersion, RewrapWork, SealedKey
 
 T = TypeVar("T")
 
@@ -66,12 +66,18 @@ def probe(number: int = 1) -> Probe:
     return Probe(b"wrapped probe %d" % number, b"digest %d" % number)
 
 
+def sealed(data: bytes, *, storage_key: str = "1", system_key: str | None = None) -> SealedKey:
+    return SealedKey(data, storage_key, system_key)
+
+
 def placement(
-    number: int = 1, *, key: KeyIdentifier | None = KEY, first: bool = True, sealed: bytes = b"sealed wrap 1"
+    number: int = 1, *, key: KeyIdentifier | None = KEY, first: bool = True, wrap: bytes = b"sealed wrap 1"
 ) -> KeyPlacement:
     if key is None:
-        return KeyPlacement(None, sealed, None)
-    return KeyPlacement(key.at(version(number)), sealed, NewVersion(facts(number), probe(number)) if first else None)
+        return KeyPlacement(None, sealed(wrap, system_key="1"), None)
+    return KeyPlacement(
+        key.at(version(number)), sealed(wrap), NewVersion(facts(number), probe(number)) if first else None
+    )
 
 
 def decision(watch: Watch, *, due: datetime | None = None, **changes: object) -> Decision:

@@ -52,7 +52,7 @@ async def test_an_account_with_the_system_key(stage: Stage) -> None:
     )
     wrapped = await stage.store.wrapped_key(account.id)
     assert wrapped is not None
-    assert (wrapped.key_identifier, wrapped.generation, wrapped.sealed) == (None, 1, b"sealed wrap 1")
+    assert (wrapped.key_identifier, wrapped.generation, wrapped.sealed.data) == (None, 1, b"sealed wrap 1")
 
 
 async def test_an_account_is_created_once(stage: Stage) -> None:
@@ -105,14 +105,14 @@ async def test_an_update_can_move_the_key_to_another_key(stage: Stage) -> None:
     before = await stage.create()
     wanted = spec(key=OTHER_KEY, location="northeurope")
     after = await stage.store.update_account(
-        before, wanted, placement(7, key=OTHER_KEY, sealed=b"sealed wrap 2"), now=at(1)
+        before, wanted, placement(7, key=OTHER_KEY, wrap=b"sealed wrap 2"), now=at(1)
     )
     assert after == await stage.account()
     assert (after.generation, after.current, after.followed) == (2, OTHER_KEY.at(version(7)), 1)
     assert after.watch != before.watch
     wrapped = await stage.store.wrapped_key(before.id)
     assert wrapped is not None
-    assert (wrapped.generation, wrapped.key_identifier, wrapped.sealed) == (2, after.current, b"sealed wrap 2")
+    assert (wrapped.generation, wrapped.key_identifier, wrapped.sealed.data) == (2, after.current, b"sealed wrap 2")
     kept = await stage.rows(select(account_keys.c.generation, account_keys.c.superseded_at))
     assert sorted(kept) == [(1, at(1)), (2, None)]
     row = (await stage.history())[-1]

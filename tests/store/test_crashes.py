@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from store.builders import KEY, Stage, account_id, adoption, at, denial, placement, spec, unverified
+from store.builders import KEY, Stage, account_id, adoption, at, denial, placement, sealed, spec, unverified
 
 Transaction = Callable[[Stage], Awaitable[Any]]
 
@@ -37,7 +37,7 @@ async def _adopted(stage: Stage) -> None:
 
 async def _rewrapped(stage: Stage) -> None:
     await _adopted(stage)
-    await stage.store.commit_rewrap(await stage.work(), b"sealed wrap 2", now=at(4))
+    await stage.store.commit_rewrap(await stage.work(), sealed(b"sealed wrap 2"), now=at(4))
 
 
 async def _create(stage: Stage) -> None:
@@ -46,7 +46,7 @@ async def _create(stage: Stage) -> None:
 
 async def _move(stage: Stage) -> None:
     other = replace(KEY, name="other")
-    moved = placement(key=other, sealed=b"sealed wrap 2")
+    moved = placement(key=other, wrap=b"sealed wrap 2")
     await stage.store.update_account(await stage.account(), spec(key=other), moved, now=at(5))
 
 
@@ -65,7 +65,7 @@ async def _follow(stage: Stage) -> None:
 
 
 async def _rewrap(stage: Stage) -> None:
-    await stage.store.commit_rewrap(await stage.work(), b"sealed wrap 2", now=at(5))
+    await stage.store.commit_rewrap(await stage.work(), sealed(b"sealed wrap 2"), now=at(5))
 
 
 async def _fail(stage: Stage) -> None:

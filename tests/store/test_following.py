@@ -4,7 +4,19 @@ import pytest
 
 from byokd.domain.accounts import AccountEvent, follow
 from byokd.domain.vocabulary import DetectedBy, EventType, Reason, State
-from store.builders import KEY, Stage, account_id, at, decision, denial, suspicion, unverified, usability, version
+from store.builders import (
+    KEY,
+    Stage,
+    account_id,
+    at,
+    decision,
+    denial,
+    sealed,
+    suspicion,
+    unverified,
+    usability,
+    version,
+)
 
 PINNED = KEY.at(version(1))
 
@@ -89,7 +101,7 @@ async def test_versions_without_accounts_do_not_hide_those_with_some(stage: Stag
     await stage.create(1)
     await stage.create(2, key=PINNED)
     await stage.adopt(2)
-    await stage.store.commit_rewrap(await stage.work(), b"sealed wrap 2", now=at(1))
+    await stage.store.commit_rewrap(await stage.work(), sealed(b"sealed wrap 2"), now=at(1))
     watch = await stage.watch()
     left = replace(watch, current=watch.versions[0].id)
     await stage.store.commit_decision(watch, decision(left, **denial()), now=at(1))

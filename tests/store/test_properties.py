@@ -27,6 +27,7 @@ from store.builders import (
     denial,
     finish,
     placement,
+    sealed,
     spec,
     target,
     unverified,
@@ -128,7 +129,7 @@ class StoreMachine(RuleBasedStateMachine):
         if fails:
             self.attempt(self.store.rewrap_failed(work, "no", now=now, retry_at=at(self.minute + 2)))
         else:
-            self.attempt(self.store.commit_rewrap(work, b"sealed", now=now))
+            self.attempt(self.store.commit_rewrap(work, sealed(b"sealed"), now=now))
 
     @rule(age=st.integers(0, 5))
     def settle(self, age: int) -> None:

@@ -158,7 +158,7 @@ async def test_a_broken_constraint_is_a_defect_and_shows_no_values(stage: Stage)
     await stage.create()
     again = stage.store.create_account(
         spec(2),
-        placement(sealed=None),
+        placement(wrap=None),
         incarnation="a",
         now=START,
     )

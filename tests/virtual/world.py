@@ -13,6 +13,7 @@ import looptime
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.store import SqlStore, open_inline
@@ -231,6 +232,7 @@ class World:
         self.vaults = SimulatedVaults(self.clock, seed=seed)
         self.bus = MemoryBus()
         self.sealer = AesGcmSealer(FileServiceKeys(service_keys), self.randomness)
+        self.cipher = HkdfAccountCipher(self.randomness)
         self.sql = open_inline(self.ids)
         self.store = TroubledStore(self.sql)
         self.logs: list[Any] = []
@@ -277,6 +279,7 @@ class World:
             keys=self.vaults.kept,
             fresh_keys=self.vaults.fresh,
             sealer=self.sealer,
+            cipher=self.cipher,
             bus=self.bus,
             clock=self.clock,
             randomness=self.randomness,
@@ -361,6 +364,7 @@ class World:
         keys = AccountKeys(
             self.vaults.kept,
             self.sealer,
+            self.cipher,
             clock=self.clock,
             randomness=self.randomness,
             deadline=timedelta(seconds=15),

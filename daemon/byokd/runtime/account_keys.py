@@ -4,14 +4,13 @@ import hmac
 from datetime import timedelta
 
 from byokd.domain.answers import NoAnswer, Refused
-from byokd.domain.identifiers import AccountId, KeyIdentifier
+from byokd.domain.identifiers import AccountId
 from byokd.domain.payload import ACCOUNT_KEY_BYTES, Payload, PayloadInvalidError
 from byokd.domain.refusals import explain
-from byokd.ports import Clock, KeyService, KeyTarget, Randomness, SealContext, Sealer, ServiceKey
-from byokd.records import WrappedKey
+from byokd.ports import AccountCipher, Clock, KeyService, KeyTarget, Randomness, Sealer
+from byokd.records import SealedKey, WrappedKey
 from byokd.runtime.checker import Round
-
-_KIND = "account-key"
+from byokd.runtime.layers import Layers
 
 
 class VaultRefusedError(Exception):
@@ -35,11 +34,18 @@ class AccountKeys:
     """
 
     def __init__(
-        self, keys: KeyService, sealer: Sealer, *, clock: Clock, randomness: Randomness, deadline: timedelta
+        self,
+        keys: KeyService,
+        sealer: Sealer,
+        cipher: AccountCipher,
+        *,
+        clock: Clock,
+        randomness: Randomness,
+        deadline: timedelta,
     ) -> None:
         """Take the collaborators; `deadline` bounds all the calls of one opening or placing."""
         self._keys = keys
-        self._sealer = sealer
+        self._layers = Layers(sealer, cipher)
         self._clock = clock
         self._randomness = randomness
         self._deadline = deadline
@@ -52,7 +58,7 @@ class AccountKeys:
         """Open the account key by a live unwrap.
 
         Args:
-            wrapped: the current wrapped key.
+            wrapped: the wrapped key, current or superseded.
             target: who unwraps, at the exact version in `wrapped`; None under the system key.
 
         Raises:
@@ -60,18 +66,15 @@ class AccountKeys:
             PayloadInvalidError, SealBrokenError: the record is damaged.
             ServiceKeyMissingError: a service key is missing.
         """
-        context = _context(wrapped.account, wrapped.generation, wrapped.key_identifier)
-        inner = self._sealer.open(ServiceKey.STORAGE, wrapped.sealed, context=context)
+        wrap = self._layers.uncover(wrapped)
         if target is None:
-            data = self._sealer.open(ServiceKey.SYSTEM, inner, context=context)
-        else:
-            answer = await self._round().unwrap(target, inner)
-            if not isinstance(answer, bytes):
-                raise VaultRefusedError("unwrap the account key", answer)
-            data = answer
-        return Payload.open(data, account=wrapped.account, generation=wrapped.generation)
+            return self._layers.unwrap(wrapped, wrap)
+        answer = await self._round().unwrap(target, wrap.inner)
+        if not isinstance(answer, bytes):
+            raise VaultRefusedError("unwrap the account key", answer)
+        return self._layers.read(wrapped, wrap, answer)
 
-    async def place(self, payload: Payload, account: AccountId, target: KeyTarget | None) -> bytes:
+    async def place(self, payload: Payload, account: AccountId, target: KeyTarget | None) -> SealedKey:
         """Wrap a payload, prove the wrap by unwrapping it again, and seal it.
 
         Args:
@@ -86,13 +89,8 @@ class AccountKeys:
             VaultRefusedError: the vault did not wrap or unwrap.
             WrapUnprovenError: what came back is not what went in.
         """
-        key = None if target is None else target.key
-        context = _context(account, payload.generation, key)
-        if target is None:
-            inner = self._sealer.seal(ServiceKey.SYSTEM, payload.encode(), context=context)
-        else:
-            inner = await self._wrap_proved(payload, target)
-        return self._sealer.seal(ServiceKey.STORAGE, inner, context=context)
+        by_customer = None if target is None else (target.key, await self._wrap_proved(payload, target))
+        return self._layers.wrap(payload, account, by_customer=by_customer)
 
     async def _wrap_proved(self, payload: Payload, target: KeyTarget) -> bytes:
         calls = self._round()
@@ -114,12 +112,6 @@ class AccountKeys:
 def rebound(payload: Payload, account: AccountId) -> Payload:
     """Bind the same account key to the next generation."""
     return Payload.bind(payload.account_key, account=account, generation=payload.generation + 1)
-
-
-def _context(account: AccountId, generation: int, key: KeyIdentifier | None) -> SealContext:
-    return SealContext(
-        account, kind=_KIND, name="", generation=generation, key_identifier="" if key is None else str(key)
-    )
 
 
 __all__ = ["AccountKeys", "PayloadInvalidError", "VaultRefusedError", "WrapUnprovenError", "rebound"]

@@ -9,7 +9,7 @@ import structlog
 from byokd.domain.identifiers import WatchId
 from byokd.domain.payload import PayloadInvalidError
 from byokd.ports import Clock, KeyTarget, SealBrokenError, ServiceKeyMissingError, StaleError, Store
-from byokd.records import RewrapWork
+from byokd.records import RewrapWork, SealedKey
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, WrapUnprovenError, rebound
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.waking import Bell
@@ -96,7 +96,7 @@ class Rewrapper:
             self._metrics.rewraps.labels("done").inc()
             _log.info("account-key-rewrapped", account=str(work.account.id), key=str(work.target))
 
-    async def _move(self, work: RewrapWork) -> bytes:
+    async def _move(self, work: RewrapWork) -> SealedKey:
         customer_key = work.account.spec.customer_key
         if customer_key is None or work.wrapped.key_identifier is None:
             raise AssertionError("only keys under a customer key are rewrapped")

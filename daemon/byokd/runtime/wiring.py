@@ -10,12 +10,13 @@ from byokd.adapters.identity.credentials import Credentials
 from byokd.adapters.keyvault.service import lean_service, sdk_service
 from byokd.adapters.keyvault.transport import Outbound, shrink_tls_buffers
 from byokd.adapters.mqtt.bus import MqttBus
+from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
 from byokd.domain.identifiers import WatchId
 from byokd.domain.verdict import Policy
-from byokd.ports import Bus, Clock, Ids, KeyService, Randomness, Sealer, Store
+from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, Store
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.checker import Checker
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
@@ -49,6 +50,7 @@ class Outside:
     keys: KeyService
     fresh_keys: KeyService
     sealer: Sealer
+    cipher: AccountCipher
     bus: Bus
     clock: Clock
     randomness: Randomness
@@ -115,7 +117,12 @@ class Service:
     def _join_account_keys(self) -> None:
         outside, rewrap = self.outside, self.settings.rewrap
         account_keys = AccountKeys(
-            outside.keys, outside.sealer, clock=self.clock, randomness=outside.randomness, deadline=rewrap.deadline
+            outside.keys,
+            outside.sealer,
+            outside.cipher,
+            clock=self.clock,
+            randomness=outside.randomness,
+            deadline=rewrap.deadline,
         )
         self.rewrapper = Rewrapper(
             self.store,
@@ -229,6 +236,7 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
         keys=sdk_service(outbound.kept, credentials, vaults=settings.vaults),
         fresh_keys=sdk_service(outbound.fresh, credentials, vaults=settings.vaults),
         sealer=sealer,
+        cipher=HkdfAccountCipher(randomness),
         bus=MqttBus(settings.mqtt),
         clock=clock,
         randomness=randomness,

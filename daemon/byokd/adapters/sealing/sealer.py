@@ -43,18 +43,30 @@ class AesGcmSealer:
             ServiceKeyMissingError: the key that sealed it is not there.
         """
         name, nonce, ciphertext = _split(sealed)
-        try:
-            key_id = name.decode("ascii")
-        except UnicodeDecodeError:
-            raise SealBrokenError("not a sealed value: its key has no name") from None
+        key_id = _name_of(name)
         try:
             return AESGCM(self._keys.key(key, key_id)).decrypt(nonce, ciphertext, _associated(key, key_id, context))
         except InvalidTag:
             raise SealBrokenError(f"a sealed value of kind {context.kind!r} does not open in its place") from None
 
+    def newest(self, key: ServiceKey) -> str:
+        """See `Sealer.newest`."""
+        return self._keys.newest(key)
+
+    def sealed_by(self, sealed: bytes) -> str:
+        """See `Sealer.sealed_by`."""
+        return _name_of(_split(sealed)[0])
+
     def fingerprints(self) -> Mapping[tuple[str, str], bytes]:
         """See `Sealer.fingerprints`."""
         return {(str(kind), key_id): value for (kind, key_id), value in self._keys.fingerprints().items()}
+
+
+def _name_of(name: bytes) -> str:
+    try:
+        return name.decode("ascii")
+    except UnicodeDecodeError:
+        raise SealBrokenError("not a sealed value: its key has no name") from None
 
 
 def _split(sealed: bytes) -> tuple[bytes, bytes, bytes]:

@@ -20,7 +20,7 @@ from byokd.adapters.sql.ledger import (
 )
 from byokd.adapters.sql.outbox import record_account_events
 from byokd.adapters.sql.placing import Place, place
-from byokd.adapters.sql.rows import account_of, account_values, stored_identifier
+from byokd.adapters.sql.rows import account_of, account_values, wrapped_key_of
 from byokd.adapters.sql.settling import erase_wraps, release
 from byokd.adapters.sql.tables import account_keys, accounts
 from byokd.domain.accounts import Account, AccountSpec, follow, state_message
@@ -30,7 +30,7 @@ from byokd.ports import ExistsError, Ids, StaleError
 from byokd.records import KeyPlacement, WrappedKey
 
 _ACCOUNT = ACCOUNTS.where(accounts.c.id == bindparam("account"))
-_WRAPPED_KEY = select(account_keys.c.generation, account_keys.c.key_identifier, account_keys.c.sealed).where(
+_WRAPPED_KEY = select(account_keys).where(
     account_keys.c.account == bindparam("account"), account_keys.c.superseded_at.is_(None)
 )
 
@@ -52,8 +52,7 @@ def wrapped_key(connection: Connection, account_id: AccountId) -> WrappedKey | N
     row = connection.execute(_WRAPPED_KEY, {"account": str(account_id)}).one_or_none()
     if row is None:
         return None
-    identifier = None if row.key_identifier is None else stored_identifier(row.key_identifier)
-    return WrappedKey(account_id, row.generation, identifier, row.sealed)
+    return wrapped_key_of(row)
 
 
 def create_account(

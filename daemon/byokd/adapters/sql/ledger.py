@@ -15,6 +15,7 @@ from byokd.domain.identifiers import AccountId
 from byokd.domain.verdict import Verdict
 from byokd.domain.vocabulary import EventType
 from byokd.ports import Ids, StaleError
+from byokd.records import SealedKey
 
 ACCOUNT_COLUMNS = (
     *accounts.c,
@@ -131,20 +132,22 @@ def expect(touched: int, wanted: int, *, what: str) -> None:
         raise StaleError(f"{touched} of {wanted} {what} were as expected")
 
 
-def store_key(connection: Connection, account: Account, sealed: bytes, *, now: datetime) -> None:
+def store_key(connection: Connection, account: Account, sealed: SealedKey, *, now: datetime) -> None:
     """Write the wrapped key of the account's present generation."""
     row: Values = {
         "account": str(account.id),
         "generation": account.generation,
         "key_identifier": text(account.current),
         "wrapping_version": account.wrapping_version,
-        "sealed": sealed,
+        "sealed": sealed.data,
+        "storage_key": sealed.storage_key,
+        "system_key": sealed.system_key,
         "created_at": now,
     }
     connection.execute(_STORE_KEY, row)
 
 
-def replace_key(connection: Connection, change: Change, sealed: bytes, *, now: datetime) -> None:
+def replace_key(connection: Connection, change: Change, sealed: SealedKey, *, now: datetime) -> None:
     """Supersede the wrapped key that the account had before by the one that it has after."""
     known = {"of_account": str(change.before.id), "of_generation": change.before.generation, "superseded_at": now}
     expect(connection.execute(_SUPERSEDE_KEY, known).rowcount, 1, what="wrapped keys")

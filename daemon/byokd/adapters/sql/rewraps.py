@@ -14,13 +14,13 @@ from byokd.adapters.sql.ledger import (
     lock,
     replace_key,
 )
-from byokd.adapters.sql.rows import AnyRow, account_of, stored_identifier, verdict_of
+from byokd.adapters.sql.rows import AnyRow, account_of, sealed_of, stored_identifier, verdict_of
 from byokd.adapters.sql.tables import account_keys, accounts, wrapping_versions
 from byokd.domain.accounts import follow
 from byokd.domain.identifiers import KeyVersion, WrappingVersionId
 from byokd.domain.vocabulary import EventType, Outcome
 from byokd.ports import Ids, StaleError
-from byokd.records import RewrapWork, WrappedKey
+from byokd.records import RewrapWork, SealedKey, WrappedKey
 
 _left = wrapping_versions.alias("left_behind")
 _target = wrapping_versions.alias("target")
@@ -36,6 +36,8 @@ _WORK = (
         _target.c.version.label("target_version"),
         account_keys.c.key_identifier,
         account_keys.c.sealed,
+        account_keys.c.storage_key,
+        account_keys.c.system_key,
     )
     .join(_target, (_target.c.watch == accounts.c.watch) & _target.c.is_current.is_(True))
     .join(
@@ -76,13 +78,13 @@ def _work_of(row: AnyRow) -> RewrapWork:
     identifier = stored_identifier(row.key_identifier)
     return RewrapWork(
         account=account,
-        wrapped=WrappedKey(account.id, account.generation, identifier, row.sealed),
+        wrapped=WrappedKey(account.id, account.generation, identifier, sealed_of(row)),
         target=identifier.at(KeyVersion(row.target_version)),
         attempts=row.rewrap_attempts,
     )
 
 
-def commit_rewrap(connection: Connection, work: RewrapWork, sealed: bytes, *, ids: Ids, now: datetime) -> None:
+def commit_rewrap(connection: Connection, work: RewrapWork, sealed: SealedKey, *, ids: Ids, now: datetime) -> None:
     """See `Store.commit_rewrap`. `rewrapped` comes first, then what the new version's verdict does to the state."""
     before = account_of(_unmoved(connection, work))
     aim = {"of_watch": before.watch, "wanted": work.target.version}

@@ -19,6 +19,7 @@ from byokd.domain.identifiers import (
 )
 from byokd.domain.verdict import Probe, Suspicion, Unverified, Verdict, Watch, WatchWarning, WrappingVersion
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason, State, WarningKind
+from byokd.records import SealedKey, WrappedKey
 
 AnyRow = Row[*tuple[Any, ...]]
 """A row whose columns are read by name."""
@@ -30,6 +31,17 @@ Values = dict[str, Any]
 def text(value: object) -> str | None:
     """Give the plain text of a word or identifier: drivers differ in what they make of subclasses of `str`."""
     return None if value is None else str(value)
+
+
+def sealed_of(row: AnyRow) -> SealedKey:
+    """Read what is sealed off a row of an account key."""
+    return SealedKey(row.sealed, row.storage_key, row.system_key)
+
+
+def wrapped_key_of(row: AnyRow) -> WrappedKey:
+    """Read a wrapped account key."""
+    identifier = None if row.key_identifier is None else stored_identifier(row.key_identifier)
+    return WrappedKey(AccountId.parse(row.account), row.generation, identifier, sealed_of(row))
 
 
 def verdict_values(verdict: Verdict) -> Values:

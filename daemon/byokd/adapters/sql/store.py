@@ -12,12 +12,13 @@ from byokd.adapters.sql.engine import prepare_file
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import Database, InlineRunner, Runner, ThreadedRunner, transact
 from byokd.adapters.sql.sqlite_file import SqliteFile
+from byokd.adapters.sql.sealed_store import SqlSealedStore
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, WatchId
 from byokd.domain.verdict import Watch
 from byokd.ports import Ids, KeyTarget
-from byokd.records import Census, KeyPlacement, OutboxRow, RewrapWork, Settled, WrappedKey
+from byokd.records import Census, KeyPlacement, OutboxRow, RewrapWork, SealedKey, Settled, WrappedKey
 from byokd.settings import StoreSettings
 
 SETTLE_BATCH = 500
@@ -124,11 +125,11 @@ def _offline(settings: StoreSettings) -> Iterator[Database]:
         database.release()
 
 
-class SqlStore:
+class SqlStore(SqlSealedStore):
     """What byokd knows, in an SQL database. Obligations and errors of each method: see `byokd.ports.Store`."""
 
     def __init__(self, runner: Runner, ids: Ids, *, open_it: Callable[[], None] = lambda: None) -> None:
-        self._runner = runner
+        super().__init__(runner)
         self._ids = ids
         self._open_it = open_it
 
@@ -182,7 +183,7 @@ class SqlStore:
         """See `Store.rewrap_work`."""
         return await self._runner.read(rewraps.rewrap_work, limit=limit, now=now)
 
-    async def commit_rewrap(self, work: RewrapWork, sealed: bytes, *, now: datetime) -> None:
+    async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
         """See `Store.commit_rewrap`."""
         await self._runner.write(rewraps.commit_rewrap, work, sealed, ids=self._ids, now=now)
 
@@ -251,10 +252,6 @@ class SqlStore:
     async def forget(self, *, before: datetime, limit: int) -> int:
         """See `Store.forget`."""
         return await self._runner.write(outbox.forget, before=before, limit=limit)
-
-    async def service_key_checks(self) -> Mapping[tuple[str, str], bytes]:
-        """See `Store.service_key_checks`."""
-        return await self._runner.read(service_keys.service_key_checks)
 
     async def record_service_key_checks(self, checks: Mapping[tuple[str, str], bytes]) -> None:
         """See `Store.record_service_key_checks`."""

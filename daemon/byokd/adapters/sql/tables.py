@@ -128,13 +128,18 @@ class AccountColumns(TypedColumns):
 
 
 class AccountKeyColumns(TypedColumns):
-    """A wrapped account key, sealed: the current one, or superseded and kept for a while."""
+    """A wrapped account key, sealed: the current one, or superseded and kept for a while.
+
+    A customer key or a system key is inside, never both: `key_identifier` or `system_key`.
+    """
 
     account: Named[str] = Column(String, ForeignKey("accounts.id"), primary_key=True)
     generation: Named[int] = Column(Integer, primary_key=True, autoincrement=False)
     key_identifier: Named[str | None]
     wrapping_version: Named[int | None] = Column(Integer, ForeignKey("wrapping_versions.id"), index=True)
     sealed: Named[bytes] = Column(LargeBinary, nullable=False)
+    storage_key: Named[str]
+    system_key: Named[str | None]
     created_at: Named[datetime] = Column(Instant, nullable=False)
     superseded_at: Named[datetime | None] = Column(Instant)
 
@@ -158,6 +163,17 @@ class ServiceKeyColumns(TypedColumns):
     kind: Named[str] = Column(String, primary_key=True)
     id: Named[str] = Column(String, primary_key=True)
     check_value: Named[bytes] = Column(LargeBinary, nullable=False)
+
+
+class RotationColumns(TypedColumns):
+    """An order to seal everything anew under these keys. The last one counts."""
+
+    number: Named[int] = Column(Integer, primary_key=True)
+    storage_key: Named[str]
+    system_key: Named[str]
+    begun_at: Named[datetime] = Column(Instant, nullable=False)
+    ended_at: Named[datetime | None] = Column(Instant)
+    stuck: Named[int]
 
 
 class EventColumns(TypedColumns):
@@ -203,9 +219,21 @@ accounts = Table(
     CheckConstraint("(watch IS NULL) = (wrapping_version IS NULL)", name="watch_with_wrapping_version"),
     Index("ix_accounts_followed", "wrapping_version", "followed"),
 )
-account_keys = Table("account_keys", metadata, AccountKeyColumns)
-protected_values = Table("protected_values", metadata, ProtectedValueColumns)
+account_keys = Table(
+    "account_keys",
+    metadata,
+    AccountKeyColumns,
+    CheckConstraint("(key_identifier IS NULL) <> (system_key IS NULL)", name="one_inner_layer"),
+    Index("ix_account_keys_seals", "storage_key", "system_key", "account", "generation"),
+)
+protected_values = Table(
+    "protected_values",
+    metadata,
+    ProtectedValueColumns,
+    Index("ix_protected_values_seals", "storage_key", "account", "kind", "name"),
+)
 service_keys = Table("service_keys", metadata, ServiceKeyColumns)
+rotations = Table("rotations", metadata, RotationColumns, sqlite_autoincrement=True)
 events = Table(
     "events",
     metadata,

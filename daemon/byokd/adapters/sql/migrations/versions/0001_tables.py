@@ -27,6 +27,7 @@ def upgrade() -> None:
     _account_keys()
     _protected_values()
     _service_keys()
+    _rotations()
     _events()
 
 
@@ -162,8 +163,11 @@ def _account_keys() -> None:
         sa.Column("key_identifier", sa.String),
         sa.Column("wrapping_version", sa.Integer),
         sa.Column("sealed", sa.LargeBinary, nullable=False),
+        sa.Column("storage_key", sa.String, nullable=False),
+        sa.Column("system_key", sa.String),
         sa.Column("created_at", _INSTANT, nullable=False),
         sa.Column("superseded_at", _INSTANT),
+        sa.CheckConstraint("(key_identifier IS NULL) <> (system_key IS NULL)", name="one_inner_layer"),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_account_keys_account"),
         sa.ForeignKeyConstraint(
             ["wrapping_version"], ["wrapping_versions.id"], name="fk_account_keys_wrapping_version"
@@ -171,6 +175,7 @@ def _account_keys() -> None:
         sa.PrimaryKeyConstraint("account", "generation", name="pk_account_keys"),
     )
     _partial("ix_account_keys_superseded", "account_keys", "superseded_at", sa.column("superseded_at").is_not(None))
+    op.create_index("ix_account_keys_seals", "account_keys", ["storage_key", "system_key", "account", "generation"])
     op.create_index("ix_account_keys_wrapping_version", "account_keys", ["wrapping_version"])
 
 
@@ -188,6 +193,7 @@ def _protected_values() -> None:
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_protected_values_account"),
         sa.PrimaryKeyConstraint("account", "kind", "name", name="pk_protected_values"),
     )
+    op.create_index("ix_protected_values_seals", "protected_values", ["storage_key", "account", "kind", "name"])
 
 
 def _service_keys() -> None:
@@ -197,6 +203,20 @@ def _service_keys() -> None:
         sa.Column("id", sa.String, nullable=False),
         sa.Column("check_value", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("kind", "id", name="pk_service_keys"),
+    )
+
+
+def _rotations() -> None:
+    op.create_table(
+        "rotations",
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("storage_key", sa.String, nullable=False),
+        sa.Column("system_key", sa.String, nullable=False),
+        sa.Column("begun_at", _INSTANT, nullable=False),
+        sa.Column("ended_at", _INSTANT),
+        sa.Column("stuck", sa.Integer, nullable=False),
+        sa.PrimaryKeyConstraint("number", name="pk_rotations"),
+        sqlite_autoincrement=True,
     )
 
 
