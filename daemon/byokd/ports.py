@@ -288,6 +288,10 @@ class Store(SealedStore, Protocol):
         """Prove that the database can be written, has the current schema and is the one that was opened."""
         ...
 
+    async def identity(self) -> str:
+        """Give the id of this database: made with it, and no other has it but its copies."""
+        ...
+
     async def claim_vaults(self, instance: str) -> int:
         """Take every vault for this replica under a new epoch; give their number."""
         ...
@@ -396,7 +400,9 @@ class Store(SealedStore, Protocol):
 
         `after` is the number of the last event that it is known to have. Of what came later, everything since that time
         is sent again, and of each account's older events only the last, which carries the whole state. Without such a
-        number, or with one that was never given, the last event of every account that exists.
+        number, or with one that was never given, the last event of every account, also of those deleted since: what
+        a broker still retains of them must be emptied. What is sent again of one account never ends with an older
+        event than it had before, as long as nobody publishes meanwhile.
         """
         ...
 
@@ -442,6 +448,10 @@ class BusMessage:
     is_event: bool = True
 
 
+class BusSilentError(BusRefusedError):
+    """The broker took our subscription and our message, and does not hand the message back."""
+
+
 class BusSession(Protocol):
     """One connection to the broker. It is never reused after a loss."""
 
@@ -460,7 +470,7 @@ class BusSession(Protocol):
         Subscribers of the topic see an empty JSON object.
 
         Raises:
-            BusRefusedError: we may not read or not write there.
+            BusRefusedError: we may not read or not write there (BusSilentError: it took a while to find out).
             BusUnavailableError: the connection was lost.
         """
         ...

@@ -337,6 +337,11 @@ class MqttSettings(_Group):
     publish_timeout: Duration = timedelta(seconds=15)
     """For one acknowledgement; then the connection is given up."""
 
+    marker_timeout: Duration = timedelta(seconds=2)
+    """How long after each connect a broker may take to hand back our own message on `service/marker`, from its
+    acknowledgement on; events wait for it. Only the way back is left by then. A broker whose access list lets us write
+    and not read never hands it back: that costs this time once, and from then on events do not wait."""
+
     window: Annotated[int, Field(ge=1, le=1000)] = 50
     """Messages in flight. More is hardly faster (20 to 100 were measured alike), and is sent again after a loss."""
 

@@ -88,6 +88,10 @@ class UnreliableStore:
         self._check()
         await self._store.mark_published(numbers, now=now)
 
+    async def identity(self) -> str:
+        self._check()
+        return await self._store.identity()
+
     async def contiguous(self) -> int:
         self._check()
         return await self._store.contiguous()

@@ -1,6 +1,7 @@
 """Events from the store to subscribers, through crashes and refusals."""
 
 import asyncio
+import json
 from collections import defaultdict
 from datetime import timedelta
 from functools import partial
@@ -247,7 +248,7 @@ async def test_a_broker_that_came_back_empty_gets_every_state_again(killable: Mo
             await killable.start()
             async with subscriber(killable.address) as heard:
                 await heard.until(lambda: states(heard) == {"a", "b", "c"})
-            await eventually(partial(marks, killable, 3))
+            await eventually(partial(marks, killable, store, 3))
     resent = [(log["count"], log["marker"]) for log in logs if log["event"] == "resent"]
     assert resent == [(3, None)]
 
@@ -258,9 +259,10 @@ async def test_a_broker_that_came_back_as_it_was_gets_what_came_after(killable: 
     async with running(sending := publisher(store, killable.address)):
         assert await sending.drain(within=SOON)
     async with bus(killable.address).connect("past") as session:
-        await session.publish(message(MARKER, b'{"number": 1}', retain=True))
+        past = json.dumps({"store": await store.identity(), "number": 1})
+        await session.publish(message(MARKER, past.encode(), retain=True))
     async with subscriber(killable.address) as heard, running(publisher(store, killable.address)):
-        await eventually(partial(marks, killable, 3))
+        await eventually(partial(marks, killable, store, 3))
         await heard.until(lambda: len(told_of(heard)) >= 2)
         assert told_of(heard) == ["b", "c"]
 
@@ -277,14 +279,31 @@ async def test_a_broker_that_lost_nothing_gets_nothing_again(broker: str, store:
     assert "resent" not in [log["event"] for log in logs]
 
 
-async def marks(broker: Mosquitto, number: int) -> bool:
+async def marks(broker: Mosquitto, store: SqlStore, number: int) -> bool:
     async with bus(broker.address).connect("looker") as session:
-        return number_of(await session.retained(MARKER)) == number
+        return number_of(await session.retained(MARKER), store=await store.identity()) == number
 
 
-@pytest.mark.parametrize("payload", [None, b"", b"{}", b"nonsense", b"[1]", b'{"number": -1}', b'{"number": true}'])
-def test_what_is_not_a_marker_counts_as_none(payload: bytes | None) -> None:
-    assert number_of(payload) is None
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        b"",
+        b"{}",
+        b"nonsense",
+        b"[1]",
+        b'{"store": "ours", "number": -1}',
+        b'{"store": "ours", "number": true}',
+        b'{"store": "theirs", "number": 1}',
+        b'{"number": 1}',
+    ],
+)
+def test_what_is_not_a_marker_of_ours_counts_as_none(payload: bytes | None) -> None:
+    assert number_of(payload, store="ours") is None
+
+
+def test_a_marker_of_ours_gives_its_number() -> None:
+    assert number_of(b'{"store": "ours", "number": 1}', store="ours") == 1
 
 
 async def test_an_unusable_store_is_waited_for_and_said_once(broker: str, store: SqlStore) -> None:

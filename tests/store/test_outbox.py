@@ -120,8 +120,8 @@ async def test_all_up_to_the_first_unpublished_event_is_contiguous(stage: Stage)
 @pytest.mark.parametrize(
     ("after", "since", "again"),
     [
-        (None, at(60), [5, 6]),
-        (8, START, [5, 6]),
+        (None, at(60), [5, 6, 7]),
+        (8, START, [5, 6, 7]),
         (7, START, []),
         (4, START, [5, 6, 7]),
         (3, at(60), [5, 6, 7]),

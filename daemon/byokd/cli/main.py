@@ -12,6 +12,7 @@ _PLACES = {
     "db": "byokd.cli.database:db",
     "demo": "byokd.cli.demo:demo",
     "emulator": "byokd.cli.emulator:emulator",
+    "republish": "byokd.cli.bus:republish",
     "run": "byokd.cli.service:run",
 }
 """Where each command is. Loaded on first use: a verb must not wait for what only others need."""

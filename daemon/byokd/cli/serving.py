@@ -52,6 +52,7 @@ async def _run(settings: Settings) -> None:
             service.store,
             service.registrar,
             service.scheduler,
+            publisher=service.publisher,
             probes=probes,
             http="{}:{}".format(*listener.getsockname()[:2]),
         )

@@ -9,6 +9,7 @@ from byokd.domain.accounts import Account
 from byokd.domain.identifiers import AccountId, IdentifierInvalidError
 from byokd.http.health import Probes
 from byokd.ports import Store
+from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.scheduler import Scheduler
 from byokd.settings import Settings
@@ -24,6 +25,7 @@ class Managed:
     store: Store
     registrar: Registrar
     scheduler: Scheduler
+    publisher: Publisher
     probes: Probes
     http: str
 

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from byokd.http.account_routes import account_routes
+from byokd.http.bus_routes import bus_routes
 from byokd.http.managed import Managed
 from byokd.ports import StoreUnavailableError
 from byokd.runtime.manifest import MAX_CHARS
@@ -22,6 +23,7 @@ def management_application(managed: Managed) -> FastAPI:
 
     application.get("/status")(status)
     application.include_router(account_routes(managed))
+    application.include_router(bus_routes(managed))
     return application
 
 

@@ -9,13 +9,13 @@ from datetime import timedelta
 
 import structlog
 
-from byokd.ports import BusMessage, BusRefusedError, BusSession, Clock
+from byokd.ports import BusMessage, BusRefusedError, BusSession, BusSilentError, BusUnavailableError, Clock
 from byokd.runtime.outbox import Outbox
 
 INTERVAL = timedelta(seconds=1)
 """The shortest time between two markers: what was sent since the last one may be sent twice."""
 
-_HINT = (
+HINT = (
     "let byokd read and write this topic in the broker's access control list; "
     "until then nothing is sent again that the broker loses"
 )
@@ -24,40 +24,67 @@ _log = structlog.get_logger()
 
 
 class Marker:
-    """Reads the marker after each connect, and moves it as events are acknowledged. Never in the way of events."""
+    """Reads the marker after each connect, and moves it as events are acknowledged.
+
+    Events wait until it was read: sent before, they would overtake those that the broker lost. Only a broker that was
+    silent once is not waited for again. Should it speak after all, the events before it was asked may have been
+    overtaken; so then only the last one of each account is sent again, which nothing can have overtaken.
+    """
 
     def __init__(self, outbox: Outbox, clock: Clock, *, prefix: str, retention: timedelta) -> None:
         self._outbox = outbox
         self._clock = clock
         self._topic = f"{prefix}/service/marker"
         self._retention = retention
-        self._written = 0
+        self._store = ""
+        self._written: int | None = None
         self._looked_at = -INTERVAL.total_seconds()
-        self._refused = False
+        self._problem: str | None = None
+        self._silent = False
+        self._late: list[bytes | None] = []
         self._stale = False
 
+    @property
+    def problem(self) -> str | None:
+        """Why the marker is of no use; None when it is, or has not been looked at."""
+        return self._problem
+
     async def consult(self, session: BusSession) -> None:
-        """Have everything sent again that the broker has lost.
+        """Have everything sent again that the broker has lost, unless it was silent before.
 
         Raises:
             BusUnavailableError: the connection was lost.
         """
-        try:
-            found = number_of(await session.retained(self._topic))
-        except BusRefusedError as refusal:
-            self._refuse(refusal)
-            self._stale = False
+        self._late.clear()
+        self._stale = False
+        if self._silent:
             return
-        self._refused = False
-        count = await self._outbox.resend(after=found, retention=self._retention)
-        if count:
-            _log.info("resent", count=count, marker=found)
-        self._written = found or 0
-        self._stale = True
+        try:
+            payload = await session.retained(self._topic)
+        except BusRefusedError as refusal:
+            self._silent = isinstance(refusal, BusSilentError)
+            self._refuse(refusal)
+        else:
+            await self._take(payload, self._retention)
+
+    async def listen(self, session: BusSession) -> None:
+        """Look again, beside the events, at a broker that was silent before. Returns at once for others."""
+        if not self._silent:
+            return
+        try:
+            self._late.append(await session.retained(self._topic))
+        except (BusRefusedError, BusUnavailableError):
+            return
+
+    async def catch_up(self) -> None:
+        """Act on what `listen` heard, at a moment at which nothing is being sent."""
+        if self._late:
+            self._silent = False
+            await self._take(self._late.pop(), timedelta(0))
 
     def moved(self) -> None:
         """Tell that events were acknowledged."""
-        self._stale = not self._refused
+        self._stale = self._problem is None
 
     async def update(self, session: BusSession, *, at_once: bool) -> None:
         """Write the marker where it has moved; `at_once` also shortly after the last time.
@@ -73,7 +100,7 @@ class Marker:
         number = await self._outbox.contiguous()
         if number == self._written:
             return
-        payload = json.dumps({"number": number}).encode()
+        payload = json.dumps({"store": self._store, "number": number}).encode()
         try:
             await session.publish(BusMessage(self._topic, payload, retain=True, is_event=False))
         except BusRefusedError as refusal:
@@ -81,17 +108,31 @@ class Marker:
         else:
             self._written = number
 
+    async def _take(self, payload: bytes | None, retention: timedelta) -> None:
+        self._store = await self._outbox.identity()
+        found = number_of(payload, store=self._store)
+        if self._problem is not None:
+            _log.info("marker-accepted", topic=self._topic)
+        self._problem = None
+        count = await self._outbox.resend(after=found, retention=retention)
+        if count:
+            _log.info("resent", count=count, marker=found)
+        self._written = found
+        self._stale = True
+
     def _refuse(self, refusal: BusRefusedError) -> None:
-        if not self._refused:
-            _log.warning("marker-refused", topic=self._topic, reason=str(refusal), hint=_HINT)
-        self._refused = True
+        if self._problem is None:
+            _log.warning("marker-refused", topic=self._topic, reason=str(refusal), hint=HINT)
+        self._problem = f"{self._topic}: {refusal}"
 
 
-def number_of(payload: bytes | None) -> int | None:
-    """Read a marker; None when there is none, or not one of ours."""
+def number_of(payload: bytes | None, *, store: str) -> int | None:
+    """Read a marker; None when there is none, or not one of this store: numbers of another say nothing of ours."""
     try:
         marker = json.loads(payload or b"")
     except (ValueError, RecursionError):
         return None
-    number = marker.get("number") if isinstance(marker, dict) else None
+    if not isinstance(marker, dict) or marker.get("store") != store:
+        return None
+    number = marker.get("number")
     return number if type(number) is int and 0 <= number < 2**63 else None

@@ -5,6 +5,7 @@ from datetime import timedelta
 from byokd.ports import Clock, Store, StoreUnavailableError
 from byokd.records import Census
 from byokd.runtime.health import Component, Health
+from byokd.runtime.marker import HINT
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.publisher import Publisher
 
@@ -54,5 +55,8 @@ class Observer:
             self._health.show_trouble(
                 Component.BUS, message, hint="let byokd write there in the broker's access control list"
             )
+        elif status.unmarked is not None:
+            message = f"what the broker loses is not sent again: {status.unmarked}"
+            self._health.show_trouble(Component.BUS, message, hint=HINT)
         else:
             self._health.show_well(Component.BUS)

@@ -45,6 +45,12 @@ class Outbox:
         await self._retrying()(self._store.mark_published, numbers, now=self._clock.now())
         self._recovered()
 
+    async def identity(self) -> str:
+        """Give the id of the database that the events are in."""
+        found: str = await self._retrying()(self._store.identity)
+        self._recovered()
+        return found
+
     async def contiguous(self) -> int:
         """Give the number up to which every event is acknowledged."""
         number: int = await self._retrying()(self._store.contiguous)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Never
 
@@ -35,11 +35,32 @@ class PublisherStatus:
         link: the connection.
         store_problem: why events cannot be read or marked; None when they can.
         refused: reasons by topic; each holds back its own stream only.
+        unmarked: why it cannot be known what the broker has lost; None when it can.
     """
 
     link: LinkStatus
     store_problem: str | None
     refused: Mapping[str, str]
+    unmarked: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Republished:
+    """What came of a wish to send all states again.
+
+    Attributes:
+        count: events that are sent again, beside those that waited already; None when it was not begun.
+        is_sent: whether all of them were acknowledged.
+    """
+
+    count: int | None
+    is_sent: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Wish:
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    count: int | None = None
 
 
 class Publisher:
@@ -69,12 +90,13 @@ class Publisher:
         self._refusals = Refusals(clock, randomness, settings)
         self._bell = Bell()
         self._drains: list[asyncio.Future[None]] = []
+        self._wishes: list[_Wish] = []
         self._after = 0
 
     @property
     def status(self) -> PublisherStatus:
         """How publishing goes now."""
-        return PublisherStatus(self._link.status, self._outbox.problem, self._refusals.by_topic)
+        return PublisherStatus(self._link.status, self._outbox.problem, self._refusals.by_topic, self._marker.problem)
 
     def notify(self) -> None:
         """Tell that events were committed."""
@@ -89,31 +111,82 @@ class Publisher:
 
         `run` must be running.
         """
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                await self._drained()
+        except TimeoutError:
+            return False
+        return True
+
+    async def republish(self, *, within: timedelta) -> Republished:
+        """Send the last event of every account again, and so its state, or that it has none; wait until that is done.
+
+        It is begun only while the broker is connected; where that does not come within the time, it never is. Once
+        begun, it is finished whatever the caller does: the events are unpublished again in the store. `run` must be
+        running.
+        """
+        wish = _Wish()
+        self._wishes.append(wish)
+        self._bell.ring()
+        try:
+            async with asyncio.timeout(within.total_seconds()):
+                await wish.begun.wait()
+                await self._drained()
+        except TimeoutError:
+            return Republished(wish.count, is_sent=False)
+        finally:
+            if wish in self._wishes:
+                self._wishes.remove(wish)
+        return Republished(wish.count, is_sent=True)
+
+    async def _drained(self) -> None:
         drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drains.append(drained)
         self._bell.ring()
         try:
-            async with asyncio.timeout(within.total_seconds()):
-                await drained
-        except TimeoutError:
-            return False
+            await drained
         finally:
             self._drains.remove(drained)
-        return True
 
     async def _pump(self, session: BusSession, lost: asyncio.Task[None]) -> None:
         lost.add_done_callback(lambda _: self._bell.ring())
         self._refusals.hurry()
         await self._marker.consult(session)
-        while not lost.done():
-            drains = tuple(self._drains)
-            await self._scan(session)
-            await self._marker.update(session, at_once=bool(drains))
-            if not self._refusals:
-                for drained in drains:
-                    if not drained.done():
-                        drained.set_result(None)
-            await self._bell.wait(POLL.total_seconds())
+        listening = asyncio.create_task(self._marker.listen(session), name="marker-listen")
+        listening.add_done_callback(lambda _: self._bell.ring())
+        try:
+            while not lost.done():
+                await self._marker.catch_up()
+                await self._begin_again()
+                await self._publish(session)
+                await self._bell.wait(POLL.total_seconds())
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+        if not listening.cancelled():
+            listening.result()
+
+    async def _begin_again(self) -> None:
+        """Begin what `republish` asks for. Here, between two scans: in one, an event could overtake an older one."""
+        wishes, self._wishes = self._wishes, []
+        if wishes:
+            for wish in wishes:
+                wish.count = 0
+            count = await self._outbox.resend(after=None, retention=timedelta(0))
+            _log.info("republishing", count=count)
+            for wish in wishes:
+                wish.count = count
+                wish.begun.set()
+
+    async def _publish(self, session: BusSession) -> None:
+        """Publish what there is, and tell those who wait for it."""
+        drains = tuple(self._drains)
+        await self._scan(session)
+        await self._marker.update(session, at_once=bool(drains))
+        if not self._refusals:
+            for drained in drains:
+                if not drained.done():
+                    drained.set_result(None)
 
     async def _scan(self, session: BusSession) -> None:
         """Send what is unpublished, page by page.

@@ -65,6 +65,7 @@ class MqttBus:
             password=password,
             keepalive=max(1, int(self._settings.keepalive.total_seconds())),
             publish_timeout=self._settings.publish_timeout.total_seconds(),
+            marker_timeout=self._settings.marker_timeout.total_seconds(),
             will=will,
         )
         connection = Connection(self._address, terms)

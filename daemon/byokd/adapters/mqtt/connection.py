@@ -24,7 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from byokd.adapters.mqtt.dialling import Address
-from byokd.ports import BusMessage, BusRefusedError, BusUnavailableError
+from byokd.ports import BusMessage, BusRefusedError, BusSilentError, BusUnavailableError
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
@@ -53,6 +53,7 @@ class Terms:
     password: str | None
     keepalive: int
     publish_timeout: float
+    marker_timeout: float
     will: BusMessage | None
 
 
@@ -129,14 +130,16 @@ class Connection:
         """Read what is retained; see `BusSession`.
 
         A broker sends what it retains when we subscribe, and nothing when it has nothing. What we then publish comes
-        back behind it: no time limit is needed to tell that there was nothing.
+        back behind it: no time limit is needed to tell that there was nothing. Only a broker that lets us subscribe and
+        then delivers nothing needs one. It counts from the acknowledgement of what we published, so that a broker that
+        is merely slow has the time of every other message.
         """
         arrival = self._arrivals[topic] = _Arrival(self._loop.create_future())
         try:
             await self._agree(self._paho.subscribe(topic, 1))
             await self.publish(BusMessage(topic, _PROBE, retain=False, is_event=False))
             answers: set[asyncio.Future[Any]] = {arrival.probe, self._over}
-            await asyncio.wait(answers, timeout=self._terms.publish_timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(answers, timeout=self._terms.marker_timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             del self._arrivals[topic]
         if not self._over.done():
@@ -144,7 +147,7 @@ class Connection:
         if self._over.done():
             raise self.loss()
         if not arrival.probe.done():
-            raise BusRefusedError(f"the broker did not let us read within {self._terms.publish_timeout:g} s")
+            raise BusSilentError(f"the broker did not let us read within {self._terms.marker_timeout:g} s")
         return arrival.retained
 
     def _send(self, message: BusMessage) -> int:

@@ -34,13 +34,13 @@ _TELLS_OF_AN_ACCOUNT = exists().where(
     accounts.c.incarnation == events.c.incarnation,
     accounts.c.sequence == events.c.sequence,
 )
-"""Whether an event is the last of an account that exists: its state is what is retained."""
+"""Whether an event is the last of an account that exists."""
 
 _later = events.alias("later")
 _LAST_OF_AN_ACCOUNT = events.c.account.is_not(None) & ~exists().where(
     _later.c.account == events.c.account, _later.c.number > events.c.number
 )
-"""The same, also of accounts that were deleted since: what the broker retains must be emptied."""
+"""The same, also of accounts that were deleted since: it says what has to be retained, or that nothing has."""
 
 _FORGOTTEN = (
     select(events.c.number)
@@ -128,7 +128,7 @@ def contiguous(connection: Connection) -> int:
 
 def resend(connection: Connection, *, after: int | None, since: datetime) -> int:
     """See `Store.resend`."""
-    lost: ColumnElement[bool] = _TELLS_OF_AN_ACCOUNT
+    lost: ColumnElement[bool] = _LAST_OF_AN_ACCOUNT
     if after is not None and 0 <= after <= (connection.scalar(_LARGEST) or 0):
         lost = (events.c.number > after) & ((events.c.time >= since) | _LAST_OF_AN_ACCOUNT)
     again = update(events).where(events.c.published_at.is_not(None), lost).values(published_at=None)

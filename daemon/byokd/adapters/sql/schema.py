@@ -1,5 +1,6 @@
 """The version of the schema: which it is, whether it is this program's, and how it becomes so."""
 
+import uuid
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -9,7 +10,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, inse
 
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import transact
-from byokd.adapters.sql.tables import metadata
+from byokd.adapters.sql.tables import metadata, store_identity
 
 HEAD = "0001"
 """The newest migration. Revisions are numbers of four digits, so that they compare."""
@@ -74,6 +75,7 @@ def create(connection: Connection) -> None:
     metadata.create_all(connection)
     _revision.create(connection)
     connection.execute(insert(_revision).values(version_num=HEAD))
+    connection.execute(insert(store_identity).values(one=1, id=str(uuid.uuid4())))
 
 
 def current(connection: Connection) -> str | None:
@@ -81,6 +83,11 @@ def current(connection: Connection) -> str | None:
     if not inspect(connection).has_table(_revision.name):
         return None
     return connection.scalar(select(_revision.c.version_num))
+
+
+def identity(connection: Connection) -> str:
+    """See `Store.identity`."""
+    return connection.execute(select(store_identity.c.id)).scalar_one()
 
 
 def ping(connection: Connection) -> None:

@@ -11,8 +11,8 @@ from byokd.adapters.sql.census import census
 from byokd.adapters.sql.engine import prepare_file
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import Database, InlineRunner, Runner, ThreadedRunner, transact
-from byokd.adapters.sql.sqlite_file import SqliteFile
 from byokd.adapters.sql.sealed_store import SqlSealedStore
+from byokd.adapters.sql.sqlite_file import SqliteFile
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, WatchId
@@ -150,6 +150,10 @@ class SqlStore(SqlSealedStore):
         """See `Store.ping`. The file must still be the one that was opened."""
         await self._runner.confirm()
         await self._runner.write(schema.ping)
+
+    async def identity(self) -> str:
+        """See `Store.identity`."""
+        return await self._runner.read(schema.identity)
 
     async def claim_vaults(self, instance: str) -> int:
         """See `Store.claim_vaults`."""

@@ -176,6 +176,13 @@ class RotationColumns(TypedColumns):
     stuck: Named[int]
 
 
+class StoreIdentityColumns(TypedColumns):
+    """The one row by which this database is told from every other."""
+
+    one: Named[int] = Column(Integer, primary_key=True, autoincrement=False)
+    id: Named[str]
+
+
 class EventColumns(TypedColumns):
     """Outbox and record in one: only `published_at` is ever written again. Events outlive their accounts.
 
@@ -234,6 +241,9 @@ protected_values = Table(
 )
 service_keys = Table("service_keys", metadata, ServiceKeyColumns)
 rotations = Table("rotations", metadata, RotationColumns, sqlite_autoincrement=True)
+store_identity = Table(
+    "store_identity", metadata, StoreIdentityColumns, CheckConstraint("one = 1", name="one_store_identity")
+)
 events = Table(
     "events",
     metadata,

@@ -4,6 +4,8 @@ Revision ID: 0001
 Revises:
 """
 
+import uuid
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -28,6 +30,7 @@ def upgrade() -> None:
     _protected_values()
     _service_keys()
     _rotations()
+    _store_identity()
     _events()
 
 
@@ -218,6 +221,17 @@ def _rotations() -> None:
         sa.PrimaryKeyConstraint("number", name="pk_rotations"),
         sqlite_autoincrement=True,
     )
+
+
+def _store_identity() -> None:
+    table = op.create_table(
+        "store_identity",
+        sa.Column("one", sa.Integer, autoincrement=False, nullable=False),
+        sa.Column("id", sa.String, nullable=False),
+        sa.CheckConstraint("one = 1", name="one_store_identity"),
+        sa.PrimaryKeyConstraint("one", name="pk_store_identity"),
+    )
+    op.bulk_insert(table, [{"one": 1, "id": str(uuid.uuid4())}])
 
 
 def _events() -> None:
