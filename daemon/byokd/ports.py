@@ -18,6 +18,7 @@ from byokd.records import (
     KeyPlacement,
     OutboxRow,
     Resealed,
+    RewrapQueue,
     RewrapWork,
     Rotation,
     SealedKey,
@@ -323,8 +324,16 @@ class Store(SealedStore, Protocol):
         """Carry changed verdicts to at most `limit` accounts, with their events; give how many were carried."""
         ...
 
-    async def rewrap_work(self, *, limit: int, now: datetime) -> Sequence[RewrapWork]:
-        """Give accounts to rewrap that are due, oldest first: never off a version that is denied or suspected."""
+    async def rewrap_queues(self, *, now: datetime) -> Sequence[RewrapQueue]:
+        """Give the watches with accounts to rewrap that are due, the longest adopted first.
+
+        None whose old or new version is denied, suspected or unverified: a vault that does not answer checks is not
+        asked for more.
+        """
+        ...
+
+    async def rewrap_work(self, *, limit: int, now: datetime, watch: WatchId | None = None) -> Sequence[RewrapWork]:
+        """Give accounts to rewrap that are due, of one watch or of all, oldest first; as `rewrap_queues` selects."""
         ...
 
     async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:

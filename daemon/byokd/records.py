@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from byokd.domain.accounts import Account, JsonValue
 from byokd.domain.answers import KeyFacts
-from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, WatchId
+from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost, WatchId
 from byokd.domain.verdict import Probe
 from byokd.domain.vocabulary import State
 
@@ -70,6 +70,14 @@ class KeyPlacement:
 
     def __repr__(self) -> str:
         return f"KeyPlacement({self.key_identifier})"
+
+
+@dataclass(frozen=True, slots=True)
+class RewrapQueue:
+    """A watch of whose accounts at least one is to be rewrapped now, and the vault that has to do it."""
+
+    watch: WatchId
+    host: VaultHost
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,11 +286,22 @@ class RewrapSettings(_Group):
     settle: Duration = timedelta(minutes=15)
     """How long the previous wrap is kept, sealed: a stale or failed-over vault must not cost the key."""
 
-    concurrency: Annotated[int, Field(ge=1, le=100)] = 8
-    """Account keys being rewrapped at once. Each costs the customer's vault three calls."""
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 32
+    """Account keys being rewrapped at once. At the bound, watches take turns."""
+
+    vault_concurrency: Annotated[int, Field(ge=1, le=100)] = 8
+    """Account keys being rewrapped at once by one vault: one that hangs holds up no more than these. Each costs the
+    customer's vault three calls."""
 
     deadline: Duration = timedelta(seconds=15)
     """For the three calls of one rewrap."""
+
+    vault_backoff_first: Duration = timedelta(seconds=2)
+    """First wait of a vault that does not answer or refuses; it doubles, and one account probes it for all of its
+    watch."""
+
+    vault_backoff_most: Duration = timedelta(seconds=60)
+    """Longest wait of such a vault."""
 
     retry_first: Duration = timedelta(seconds=10)
     """First wait after a failed rewrap; it doubles."""

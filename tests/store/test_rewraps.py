@@ -1,16 +1,20 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from byokd.adapters.sql.tables import account_keys, accounts
+from byokd.domain.identifiers import KeyIdentifier, VaultHost
+from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import EventType, State
 from byokd.ports import StaleError
-from byokd.records import RewrapWork
+from byokd.records import RewrapQueue, RewrapWork
 from store.builders import (
     KEY,
     Stage,
     account_id,
+    adoption,
     at,
     decision,
     denial,
@@ -30,6 +34,12 @@ async def _old_version(stage: Stage, **changes: object) -> None:
     old = watch.versions[0]
     other = decision(replace(watch, current=old.id), **changes)
     await stage.store.commit_decision(watch, other, now=at(2))
+
+
+def _doubt(trouble: str, watch: Watch) -> dict[str, Any]:
+    if trouble == "denied":
+        return denial()
+    return suspicion(watch) if trouble == "suspected" else unverified()
 
 
 async def test_after_an_adoption_the_accounts_are_to_be_rewrapped(stage: Stage) -> None:
@@ -61,22 +71,42 @@ async def test_work_is_bounded_and_oldest_first(stage: Stage) -> None:
     ]
 
 
-@pytest.mark.parametrize("trouble", ["denied", "suspected"])
+async def test_work_is_told_by_watch_the_longest_adopted_first(stage: Stage) -> None:
+    other = KeyIdentifier(VaultHost("fabrikam.vault.azure.net"), "key")
+    for number, key in ((1, KEY), (2, KEY), (3, other)):
+        await stage.create(number, key=key)
+    assert await stage.store.rewrap_queues(now=at(2)) == []
+    first, second = await stage.adopt(2, key=other), await stage.watch()
+    await stage.store.commit_decision(second, adoption(second, 2, when=at(2)), now=at(2))
+    queues = [RewrapQueue(first.id, other.host), RewrapQueue(second.id, KEY.host)]
+    assert await stage.store.rewrap_queues(now=at(3)) == queues
+    for queue, accounts_of_it in zip(queues, ([3], [1, 2]), strict=True):
+        work = await stage.store.rewrap_work(limit=9, now=at(3), watch=queue.watch)
+        assert [item.account.id for item in work] == [account_id(number) for number in accounts_of_it]
+    await stage.store.rewrap_failed(await stage.work(3), "no", now=at(3), retry_at=at(5))
+    assert await stage.store.rewrap_queues(now=at(4.9)) == queues[1:]
+    assert await stage.store.rewrap_queues(now=at(5)) == queues
+
+
+@pytest.mark.parametrize("trouble", ["denied", "suspected", "unverified"])
 async def test_nothing_is_moved_off_a_version_in_doubt(stage: Stage, trouble: str) -> None:
     await stage.create()
     await stage.adopt(2)
-    await _old_version(stage, **(denial() if trouble == "denied" else suspicion(await stage.watch())))
+    await _old_version(stage, **_doubt(trouble, await stage.watch()))
     assert await stage.store.rewrap_work(limit=10, now=at(3)) == []
-    await _old_version(stage, **usability(), suspicion=None)
+    assert await stage.store.rewrap_queues(now=at(3)) == []
+    await _old_version(stage, **usability(), suspicion=None, unverified=None)
     assert len(await stage.store.rewrap_work(limit=10, now=at(3))) == 1
+    assert len(await stage.store.rewrap_queues(now=at(3))) == 1
 
 
-@pytest.mark.parametrize("trouble", ["denied", "suspected"])
+@pytest.mark.parametrize("trouble", ["denied", "suspected", "unverified"])
 async def test_nothing_is_moved_onto_a_version_in_doubt(stage: Stage, trouble: str) -> None:
     await stage.create()
     watch = await stage.adopt(2)
-    await stage.decide(**(denial() if trouble == "denied" else suspicion(watch)))
+    await stage.decide(**_doubt(trouble, watch))
     assert await stage.store.rewrap_work(limit=10, now=at(3)) == []
+    assert await stage.store.rewrap_queues(now=at(3)) == []
 
 
 async def test_a_rewrap_moves_the_key_and_keeps_the_previous_one(stage: Stage) -> None:

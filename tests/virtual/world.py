@@ -162,7 +162,7 @@ WRITES = frozenset(
         "resend",
     }
 )
-POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_work", "settle"})
+POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_queues", "settle"})
 """What is asked every few seconds, and what may change the answer (beside what was polled and found work)."""
 
 
@@ -210,7 +210,7 @@ class TroubledStore:
 
     async def _is_idle(self, name: str) -> bool:
         """Whether nothing to do now means nothing to do later."""
-        if name == "rewrap_work":
+        if name == "rewrap_queues":
             return (await self._store.census()).rewraps_waiting == 0
         if name == "settle":
             return not await self._store._runner.read(lambda c: c.execute(_SUPERSEDED).first())

@@ -39,8 +39,8 @@ class Pace:
         """Whether no further check may start: at the bound, or while one probes a failing vault."""
         return self.running >= (1 if self.failing else self.bounds.concurrency)
 
-    def failed(self, now: float, reason: Reason) -> None:
-        """Note that the vault did not answer, and why; the wait doubles, once per try."""
+    def failed(self, now: float, reason: Reason | None) -> None:
+        """Note that the vault did not answer, and why if that is known; the wait doubles, once per try."""
         self.silence = reason
         if self.backoff is None:
             self.backoff = self.bounds.backoff_first

@@ -1,22 +1,34 @@
 """Moves account keys to the newest version: unwrap with the old, wrap with the new, prove it, commit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import structlog
 
+from byokd.domain.answers import Refused
 from byokd.domain.identifiers import WatchId
 from byokd.domain.payload import PayloadInvalidError
-from byokd.ports import Clock, KeyTarget, SealBrokenError, ServiceKeyMissingError, StaleError, Store
-from byokd.records import RewrapWork, SealedKey
+from byokd.ports import (
+    Clock,
+    KeyTarget,
+    SealBrokenError,
+    ServiceKeyMissingError,
+    StaleError,
+    Store,
+    StoreUnavailableError,
+)
+from byokd.records import RewrapQueue, RewrapWork, SealedKey
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, WrapUnprovenError, rebound
 from byokd.runtime.metrics import Metrics
+from byokd.runtime.pace import PaceBounds
+from byokd.runtime.rewrap_paces import Pair, RewrapPaces
 from byokd.runtime.waking import Bell
 from byokd.settings import RewrapSettings
 
 BATCH = 200
-"""Work items read at once; what is not in the batch waits in the store."""
+"""Work items of one watch read at once; what is not in the batch waits in the store."""
 
 POLL = timedelta(seconds=5)
 """How often to look without being told: for retries that have become due and work left by a crash."""
@@ -26,7 +38,12 @@ _log = structlog.get_logger()
 
 
 class Rewrapper:
-    """Holds nothing: what there is to do is in the store, one item per account, so it resumes by itself."""
+    """Moves the keys of many watches side by side, each in a lane of its own.
+
+    What there is to do is in the store, one item per account, so it resumes by itself. At the bound of all rewraps the
+    lanes take turns; at a vault's bound, only that vault's wait. While a vault does not answer, or refuses a watch, one
+    account is tried, with growing waits, for all of its accounts.
+    """
 
     def __init__(
         self,
@@ -38,6 +55,7 @@ class Rewrapper:
         metrics: Metrics,
         on_change: Callable[[], None],
         on_retired: Callable[[WatchId], Awaitable[None]],
+        on_denial: Callable[[WatchId], None],
     ) -> None:
         """Take the collaborators.
 
@@ -49,6 +67,7 @@ class Rewrapper:
             metrics: counts.
             on_change: called after events were committed.
             on_retired: awaited for each watch that lost a wrapping version.
+            on_denial: told of each watch whose key was refused to us: a check is due. No verdict comes from here.
         """
         self._store = store
         self._account_keys = account_keys
@@ -57,7 +76,14 @@ class Rewrapper:
         self._metrics = metrics
         self._on_change = on_change
         self._on_retired = on_retired
+        self._on_denial = on_denial
         self._bell = Bell()
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._paces = RewrapPaces(
+            PaceBounds(settings.vault_concurrency, settings.vault_backoff_first, settings.vault_backoff_most)
+        )
+        self._lanes: dict[WatchId, RewrapQueue] = {}
+        self._turns: dict[WatchId, int] = {}
 
     def notify(self) -> None:
         """Tell that there may be work."""
@@ -65,34 +91,67 @@ class Rewrapper:
 
     async def run(self) -> None:
         """Rewrap for ever."""
-        while True:
-            batch = await self._store.rewrap_work(limit=BATCH, now=self._clock.now())
-            await self._work_through(list(batch))
-            await self._settle_old()
-            if len(batch) < BATCH:
-                await self._bell.wait(POLL.total_seconds())
+        async with asyncio.TaskGroup() as lanes:
+            while True:
+                queues = await self._store.rewrap_queues(now=self._clock.now())
+                self._paces.keep([*queues, *self._lanes.values()])
+                seconds = self._open_lanes(lanes, queues)
+                await self._settle_old()
+                await self._bell.wait(seconds)
 
-    async def _work_through(self, batch: list[RewrapWork]) -> None:
-        """Do a batch, at most `concurrency` at once."""
+    def _open_lanes(self, lanes: asyncio.TaskGroup, queues: Sequence[RewrapQueue]) -> float:
+        """Open a lane for each queue that may go on now; give the seconds after which to look again."""
+        self._turns = {queue.watch: self._turns.get(queue.watch, 0) for queue in queues}
+        now, seconds = self._clock.monotonic(), POLL.total_seconds()
+        for queue in sorted(queues, key=lambda queue: self._turns[queue.watch]):
+            pair = self._paces.of(queue)
+            if queue.watch in self._lanes or len(self._lanes) >= self._settings.concurrency:
+                continue
+            if now < pair.next_try:
+                seconds = min(seconds, pair.next_try - now)
+            elif not (pair.vault.failing and any(lane.host == queue.host for lane in self._lanes.values())):
+                self._turns[queue.watch] += 1
+                self._lanes[queue.watch] = queue
+                lanes.create_task(self._lane(queue, pair), name=f"rewrap-{queue.watch}")
+        return seconds
 
-        async def worker() -> None:
-            while batch:
-                await self._rewrap(batch.pop(0))
-                self._on_change()
+    async def _lane(self, queue: RewrapQueue, pair: Pair) -> None:
+        """Do a batch of one watch, or one account of it to see whether the rest can go on."""
+        limit = 1 if pair.failing else BATCH
+        try:
+            work = deque(await self._store.rewrap_work(limit=limit, now=self._clock.now(), watch=queue.watch))
+            done = bool(work)
+            async with asyncio.TaskGroup() as workers:
+                for number in range(min(self._settings.vault_concurrency, len(work))):
+                    workers.create_task(self._work_off(work, pair), name=f"rewrap-{queue.watch}-{number}")
+        finally:
+            del self._lanes[queue.watch]
+        if done:
+            self._bell.ring()
 
-        async with asyncio.TaskGroup() as workers:
-            for number in range(min(self._settings.concurrency, len(batch))):
-                workers.create_task(worker(), name=f"rewrap-{number}")
+    async def _work_off(self, work: deque[RewrapWork], pair: Pair) -> None:
+        while work:
+            async with pair.slots, self._slots:
+                if work:
+                    await self._rewrap(work.popleft(), pair)
+                    self._on_change()
+            if pair.failing:
+                work.clear()
 
-    async def _rewrap(self, work: RewrapWork) -> None:
+    async def _rewrap(self, work: RewrapWork, pair: Pair) -> None:
+        begun = self._clock.monotonic()
         try:
             sealed = await self._move(work)
             await self._store.commit_rewrap(work, sealed, now=self._clock.now())
         except StaleError:
             return  # the account or its target changed meanwhile: the next batch has what is left to do
-        except _FAILURES as error:
+        except StoreUnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one customer's odd answer must not stop the rewraps of all others
+            pair.went_wrong(error, begun=begun, now=self._clock.monotonic())
             await self._failed(work, error)
         else:
+            pair.went_well(begun)
             self._metrics.rewraps.labels("done").inc()
             _log.info("account-key-rewrapped", account=str(work.account.id), key=str(work.target))
 
@@ -108,12 +167,18 @@ class Rewrapper:
         )
 
     async def _failed(self, work: RewrapWork, error: Exception) -> None:
+        watch = work.account.watch
+        if watch is not None and isinstance(error, VaultRefusedError) and isinstance(error.answer, Refused):
+            self._on_denial(watch)
+        why = str(error) if isinstance(error, _FAILURES) else "an error of byokd's own; its log tells more"
+        if not isinstance(error, _FAILURES):
+            _log.error("rewrap-broken-off", account=str(work.account.id), exc_info=error)
         wait = min(self._settings.retry_first * 2 ** min(work.attempts, 20), self._settings.retry_most)
         now = self._clock.now()
         self._metrics.rewraps.labels("failed").inc()
-        _log.warning("rewrap-failed", account=str(work.account.id), attempt=work.attempts + 1, why=str(error))
+        _log.warning("rewrap-failed", account=str(work.account.id), attempt=work.attempts + 1, why=why)
         try:
-            await self._store.rewrap_failed(work, str(error), now=now, retry_at=now + wait)
+            await self._store.rewrap_failed(work, why, now=now, retry_at=now + wait)
         except StaleError:
             return  # as above
 

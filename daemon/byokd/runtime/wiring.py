@@ -16,6 +16,7 @@ from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
 from byokd.domain.identifiers import WatchId
 from byokd.domain.verdict import Policy
+from byokd.domain.vocabulary import DetectedBy
 from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, Store
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.checker import Checker
@@ -132,6 +133,7 @@ class Service:
             metrics=self.metrics,
             on_change=self.publisher.notify,
             on_retired=self._watch_changed,
+            on_denial=self._denied,
         )
         self.registrar = Registrar(
             self.store,
@@ -197,6 +199,9 @@ class Service:
         self.follower.notify()
         self.rewrapper.notify()
         self.publisher.notify()
+
+    def _denied(self, watch: WatchId) -> None:
+        self.scheduler.hint(watch, detected_by=DetectedBy.HINT)
 
     async def _watch_changed(self, watch: WatchId) -> None:
         await self.scheduler.refresh(watch)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, exists, func, select
 
 from byokd.adapters.sql.ledger import (
     WATCHED_ACCOUNTS,
@@ -15,22 +15,33 @@ from byokd.adapters.sql.ledger import (
     replace_key,
 )
 from byokd.adapters.sql.rows import AnyRow, account_of, sealed_of, stored_identifier, verdict_of
-from byokd.adapters.sql.tables import account_keys, accounts, wrapping_versions
+from byokd.adapters.sql.tables import account_keys, accounts, watches, wrapping_versions
 from byokd.domain.accounts import follow
-from byokd.domain.identifiers import KeyVersion, WrappingVersionId
+from byokd.domain.identifiers import KeyVersion, VaultHost, WatchId, WrappingVersionId
 from byokd.domain.vocabulary import EventType, Outcome
 from byokd.ports import Ids, StaleError
-from byokd.records import RewrapWork, SealedKey, WrappedKey
+from byokd.records import RewrapQueue, RewrapWork, SealedKey, WrappedKey
 
 _left = wrapping_versions.alias("left_behind")
 _target = wrapping_versions.alias("target")
 
 
-def _usable(outcome: ColumnElement[str], suspicion: ColumnElement[str | None]) -> ColumnElement[bool]:
-    return (outcome == str(Outcome.USABLE)) & suspicion.is_(None)
+def _well(version: FromClause) -> ColumnElement[bool]:
+    usable: ColumnElement[bool] = version.c.outcome == str(Outcome.USABLE)
+    return usable & version.c.suspicion_reason.is_(None) & version.c.unverified_reason.is_(None)
 
 
 _DUE_AT = func.coalesce(accounts.c.rewrap_due_at, _target.c.adopted_at)
+_DUE = accounts.c.rewrap_due_at.is_(None) | (accounts.c.rewrap_due_at <= bindparam("by"))
+_QUEUES = (
+    select(watches.c.id, watches.c.host)
+    .join_from(_left, watches, watches.c.id == _left.c.watch)
+    .join(_target, (_target.c.watch == _left.c.watch) & _target.c.is_current.is_(True))
+    .where(_left.c.is_current.is_(False), _left.c.retired_at.is_(None), _well(_left), _well(_target))
+    .where(exists().where(accounts.c.wrapping_version == _left.c.id, _DUE))
+    .group_by(watches.c.id, watches.c.host)
+    .order_by(func.min(_target.c.adopted_at), watches.c.id)
+)
 _WORK = (
     WATCHED_ACCOUNTS.add_columns(
         _target.c.version.label("target_version"),
@@ -49,9 +60,10 @@ _WORK = (
         wrapping_versions.c.id.in_(
             select(_left.c.id).where(_left.c.is_current.is_(False), _left.c.retired_at.is_(None))
         ),
-        _usable(wrapping_versions.c.outcome, wrapping_versions.c.suspicion_reason),
+        _well(wrapping_versions),
         # Nor onto one: it could not be committed.
-        _usable(_target.c.outcome, _target.c.suspicion_reason),
+        _well(_target),
+        _DUE,
     )
     .order_by(_DUE_AT, accounts.c.id)
 )
@@ -67,10 +79,17 @@ _FIT_TARGET = (
 )
 
 
-def rewrap_work(connection: Connection, *, limit: int, now: datetime) -> Sequence[RewrapWork]:
+def rewrap_queues(connection: Connection, *, now: datetime) -> Sequence[RewrapQueue]:
+    """See `Store.rewrap_queues`."""
+    return [RewrapQueue(WatchId(row.id), VaultHost(row.host)) for row in connection.execute(_QUEUES, {"by": now})]
+
+
+def rewrap_work(
+    connection: Connection, *, limit: int, now: datetime, watch: WatchId | None = None
+) -> Sequence[RewrapWork]:
     """See `Store.rewrap_work`. An account is due from the adoption on, or from the time set after a failure."""
-    due = accounts.c.rewrap_due_at.is_(None) | (accounts.c.rewrap_due_at <= now)
-    return [_work_of(row) for row in connection.execute(_WORK.where(due).limit(limit))]
+    wanted = _WORK if watch is None else _WORK.where(accounts.c.watch == watch)
+    return [_work_of(row) for row in connection.execute(wanted.limit(limit), {"by": now})]
 
 
 def _work_of(row: AnyRow) -> RewrapWork:

@@ -18,7 +18,7 @@ from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, WatchId
 from byokd.domain.verdict import Watch
 from byokd.ports import Ids, KeyTarget
-from byokd.records import Census, KeyPlacement, OutboxRow, RewrapWork, SealedKey, Settled, WrappedKey
+from byokd.records import Census, KeyPlacement, OutboxRow, RewrapQueue, RewrapWork, SealedKey, Settled, WrappedKey
 from byokd.settings import StoreSettings
 
 SETTLE_BATCH = 500
@@ -183,9 +183,13 @@ class SqlStore(SqlSealedStore):
         """See `Store.follow`."""
         return await self._runner.write(verdicts.follow_verdicts, limit=limit, ids=self._ids, now=now)
 
-    async def rewrap_work(self, *, limit: int, now: datetime) -> Sequence[RewrapWork]:
+    async def rewrap_queues(self, *, now: datetime) -> Sequence[RewrapQueue]:
+        """See `Store.rewrap_queues`."""
+        return await self._runner.read(rewraps.rewrap_queues, now=now)
+
+    async def rewrap_work(self, *, limit: int, now: datetime, watch: WatchId | None = None) -> Sequence[RewrapWork]:
         """See `Store.rewrap_work`."""
-        return await self._runner.read(rewraps.rewrap_work, limit=limit, now=now)
+        return await self._runner.read(rewraps.rewrap_work, limit=limit, now=now, watch=watch)
 
     async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
         """See `Store.commit_rewrap`."""
