@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import LockNotAvailable, QueryCanceled
 from psycopg.types.string import StrDumper
 from sqlalchemy import Engine, ExceptionContext, QueuePool, create_engine, event
 
@@ -87,7 +87,7 @@ class PostgresDatabase:
     def _claim(self, connection: Driver) -> None:
         try:
             connection.execute("SELECT pg_advisory_lock(%s)", [_CLAIM])
-        except LockNotAvailable as error:
+        except (LockNotAvailable, QueryCanceled) as error:
             raise StoreUnavailableError(
                 f"another process uses the database {connection.info.dbname}",
                 hint="one daemon per database: stop the other one, or change store.url",
