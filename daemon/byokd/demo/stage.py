@@ -27,7 +27,7 @@ instance = "demo"
 socket = "{directory}/api.sock"
 
 [store]
-url = "sqlite:///{directory}/byokd.db"
+url = "{store}"
 
 [network]
 ca_file = "{ca}"
@@ -89,11 +89,12 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_stage(broker: str | None) -> AsyncIterator[Stage]:
+async def set_stage(broker: str | None, *, store: str | None = None) -> AsyncIterator[Stage]:
     """Start everything; on leaving, end it all by process id and remove the directory.
 
     Args:
         broker: `mqtt://host:port` of a broker to use; None starts one.
+        store: URL of an empty database to use; None makes a file.
 
     Raises:
         ChildFailedError: something did not start; the message holds the end of its log.
@@ -113,6 +114,7 @@ async def set_stage(broker: str | None) -> AsyncIterator[Stage]:
         control = await stack.enter_async_context(ControlClient(str(ready["control"])))
         environment = _environment(str(ready["control"]), directory)
         values = {"ca": ready["ca"], "tls": ready["tls"], "broker": broker, "prefix": prefix}
+        values["store"] = store or f"sqlite:///{directory}/byokd.db"
         daemon, health_url = await _start_daemon(stack, directory, environment, values)
         yield Stage(
             directory=directory,
