@@ -54,6 +54,10 @@ def test_every_mistake_is_named_at_once_with_its_place_and_the_right_form(tmp_pa
         ('[checks]\nrecheck_first = "10 min"\n', "recheck_most is shorter than recheck_first"),
         ('[store]\nurl = "mysql://x"\n', "[store] url: not a database URL: write sqlite:///"),
         ('[store]\nurl = "sqlite:///"\n', "[store] url: not a database URL"),
+        ('[store]\nurl = "postgresql://byokd@db"\n', "[store] url: not a database URL"),
+        ('[store]\nurl = "postgresql:///byokd"\n', "[store] url: not a database URL"),
+        ('[store]\nurl = "postgresql://byokd@db/byokd?sslmode=disable"\n', "TLS is set by store.tls"),
+        ('[store]\ntls = "require"\n', "[store] tls: "),
         ('[service]\ninstance = "Byokd 1"\n', "[service] instance: not a name: 1 to 63 lower-case letters"),
         ('[service]\ninstance = "byokd\\n"\n', "[service] instance: not a name"),
         ('[mqtt]\nurl = "broker:1883"\n', "[mqtt] url: not a broker URL: write mqtt://host:port"),
@@ -93,6 +97,40 @@ def test_the_password_in_a_url_is_not_repeated(tmp_path: Path) -> None:
     assert "[mqtt] url: not a broker URL" in said
     assert "mqtt.password_file" in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://byokd:secret@db/byokd", "postgresql://db/byokd?password=secret", "postgres://u:secret@db/byokd"],
+)
+def test_the_password_of_a_database_goes_into_a_file(url: str) -> None:
+    (said,) = mistakes(None, {"BYOKD_STORE__URL": url})
+    assert "[store] url: a password in the URL" in said
+    assert "store.password_file" in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://byokd@db.example:5433/byokd",
+        "postgresql://db/byokd",
+        "postgresql://byokd@[::1]:5432/byokd",
+        "postgresql://byokd@one:5432,two/byokd",
+        "postgresql://byokd@/byokd?host=/run/postgresql",
+        "postgresql:///byokd?host=/run/postgresql&port=5433",
+    ],
+)
+def test_a_database_server_can_be_named(url: str) -> None:
+    store = read_settings(None, {"BYOKD_STORE__URL": url}).store
+    assert (store.url, store.path) == (url, None)
+
+
+def test_postgresql_without_its_driver_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("byokd.settings.find_spec", lambda _: None)
+    (said,) = mistakes(None, {"BYOKD_STORE__URL": "postgresql://db/byokd"})
+    assert "pip install 'byokd[postgresql]'" in said
+    assert read_settings(None, {}).store.path is not None
 
 
 def test_a_huge_duration_hides_no_other_mistake(tmp_path: Path) -> None:
@@ -148,6 +186,8 @@ FILES = [
     [
         ("network", "ca_file", "write the path of a readable PEM file"),
         ("mqtt", "ca_file", "write the path of a readable PEM file"),
+        ("store", "ca_file", "write the path of a readable PEM file"),
+        ("store", "password_file", "write the path of a readable file that holds the password"),
         ("mqtt", "password_file", "write the path of a readable file that holds the password"),
     ],
 )

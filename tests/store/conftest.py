@@ -10,7 +10,7 @@ import pytest
 from byokd.adapters.sql import SqlStore, open_inline, open_postgres, open_sqlite, schema, upgrade_database
 from byokd.adapters.sql.tables import metadata
 from byokd.settings import StoreSettings
-from parts.postgresql import PostgreSQL, postgresql_database
+from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
 from store.builders import CountingIds, Stage
 
 
@@ -82,6 +82,13 @@ async def postgres_store(postgresql_url: str) -> AsyncIterator[SqlStore]:
     store = open_postgres(StoreSettings(url=postgresql_url), ids=CountingIds())
     yield store
     await store.close()
+
+
+@pytest.fixture(scope="session")
+def own_server() -> Iterator[PostgreSQL]:
+    """A server for those who stop it; they leave it running."""
+    with postgresql_server() as server:
+        yield server
 
 
 STORES = ["file", "inline", pytest.param("postgres", marks=pytest.mark.real("postgresql"))]

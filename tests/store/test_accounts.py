@@ -42,6 +42,16 @@ async def test_a_new_account_is_told_as_it_is(stage: Stage) -> None:
     assert (row.stream, row.retained, row.published_at) == (account.id.topic, "set", None)
 
 
+async def test_accounts_are_given_by_the_code_points_of_their_ids(stage: Stage) -> None:
+    groups = ["a.b", "a-c", "ab", "a_a", "a(d)", "b", "aa"]
+    for number, group in enumerate(groups):
+        one = replace(spec(key=None), id=replace(account_id(), resource_group=group))
+        await stage.store.create_account(one, placement(key=None), incarnation=f"life-{number}", now=START)
+    found = [str(account.id) for account in await stage.store.accounts()]
+    assert found == sorted(found)
+    assert len(found) == len(groups)
+
+
 async def test_an_account_with_the_system_key(stage: Stage) -> None:
     account = await stage.create(key=None)
     assert account == await stage.account()

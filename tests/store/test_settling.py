@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import CursorResult, event, select
 
 from byokd.adapters.sql.tables import account_keys, vaults, watches, wrapping_versions
 from byokd.domain.identifiers import IdentityName, KeyIdentifier
@@ -44,6 +44,30 @@ async def test_superseded_wraps_are_erased_when_they_are_old_enough(stage: Stage
     assert (await stage.store.settle(before=at(4.1), now=at(5))).erased == 1
     assert await stage.rows(select(account_keys.c.generation)) == [(2,)]
     assert (await stage.store.settle(before=at(9), now=at(9))).erased == 0
+
+
+async def test_many_wraps_are_erased_a_few_at_a_time_and_all_in_the_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("byokd.adapters.sql.store.SETTLE_BATCH", 2)
+    for number in range(1, 6):
+        await stage.create(number)
+    await stage.adopt(2)
+    for number in range(1, 6):
+        await _rewrap(stage, number)
+    erased = []
+
+    def count(_connection: object, cursor: CursorResult[object], statement: str, *_: object) -> None:
+        if statement.startswith("DELETE FROM account_keys"):
+            erased.append(cursor.rowcount)
+
+    event.listen(stage.store._runner.writer, "after_cursor_execute", count)
+    settled = await stage.store.settle(before=at(9), now=at(9))
+    event.remove(stage.store._runner.writer, "after_cursor_execute", count)
+    assert erased == [2, 2, 1]
+    assert settled.erased == 5
+    assert settled.watches == {(await stage.watch()).id}
+    assert await _retired(stage) == [str(KEY.at(version(1)))]
 
 
 @pytest.mark.parametrize("doubt", ["denied", "suspected", "unverified", "unverified, not told"])
