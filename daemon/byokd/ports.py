@@ -9,6 +9,7 @@ from typing import Protocol
 
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.answers import Evidence, KeyFacts, NoAnswer, Refused
+from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, WatchId
 from byokd.domain.verdict import Watch
@@ -419,8 +420,36 @@ class Store(SealedStore, Protocol):
         """Delete at most `limit` published events from before that time, oldest first; give how many were deleted.
 
         However old, these stay: unpublished events, the last event of each account that exists (its state may have to
-        be sent again), and the last event of all (its number tells what has been given).
+        be sent again), the last event of all (its number tells what has been given), and what follows a kept event in
+        its stream: the chain of a stream is only shortened from its beginning.
         """
+        ...
+
+    async def history(self, *, after: int, limit: int, stream: str | None = None) -> Sequence[OutboxRow]:
+        """Give events with a number above `after`, published or not, in order: all, or those of one stream."""
+        ...
+
+    async def number_before(self, since: datetime) -> int:
+        """Give the number after which the first event of that time or later comes; the last one's when none does."""
+        ...
+
+    async def heads(self) -> Heads:
+        """Give the heads of all streams at this moment."""
+        ...
+
+    async def untold_since(self) -> datetime | None:
+        """Give since when heads were not recorded: the time of the last record, or of the first event without one.
+
+        None when nothing happened since.
+        """
+        ...
+
+    async def record_heads(self, heads: Heads, *, now: datetime) -> None:
+        """Write `audit-heads`."""
+        ...
+
+    async def service_key_checks(self) -> Mapping[tuple[str, str], bytes]:
+        """Give the recorded check values of service keys, by kind and id."""
         ...
 
     async def record_service_key_checks(self, checks: Mapping[tuple[str, str], bytes]) -> None:

@@ -92,7 +92,7 @@ class RewrapWork:
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """An event that is not known to have reached the broker.
+    """An event, as it goes to the broker and to those who read the history.
 
     Attributes:
         number: the order of commitment within its stream; rows of one stream are published in this order.

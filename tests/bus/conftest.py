@@ -7,6 +7,7 @@ from byokd.adapters.sql import SqlStore, open_inline
 from byokd.demo.broker import iotcore_broker
 from byokd.runtime.clock import UuidIds
 from parts.mosquitto import Mosquitto, mosquitto
+from store.builders import auditor
 
 BOTH = [
     pytest.param("iotcore", marks=pytest.mark.real("iotcore")),
@@ -33,7 +34,7 @@ async def killable(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 @pytest.fixture
 async def store() -> AsyncIterator[SqlStore]:
-    opened = open_inline(UuidIds())
+    opened = open_inline(UuidIds(), auditor())
     try:
         yield opened
     finally:

@@ -3,12 +3,18 @@
 from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Executable, select
 
+from byokd.adapters.sealing.auditor import HmacAuditor
+from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sql import SqlStore
 from byokd.adapters.sql.tables import events, metadata
+from byokd.demo.stage import make_service_keys
 from byokd.domain.accounts import Account, AccountSpec, CustomerKey
 from byokd.domain.answers import Evidence, KeyFacts
 from byokd.domain.decide import Adoption, Decision, KeyEvent
@@ -24,6 +30,15 @@ START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 TENANT = TenantId("11111111-2222-3333-4444-555555555555")
 IDENTITY = IdentityName("platform")
 KEY = KeyIdentifier(VaultHost("contoso.vault.azure.net"), "Media-Key")
+
+
+@cache
+def auditor() -> HmacAuditor:
+    """The real one, over keys of this process that nobody can have again."""
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        make_service_keys(directory / "keys")
+        return HmacAuditor(FileServiceKeys(directory / "keys"))
 
 
 class CountingIds:

@@ -11,7 +11,7 @@ from byokd.adapters.sql import SqlStore, open_inline, open_postgres, open_sqlite
 from byokd.adapters.sql.tables import metadata
 from byokd.settings import StoreSettings
 from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
-from store.builders import CountingIds, Stage
+from store.builders import CountingIds, Stage, auditor
 
 
 def settings_for(path: Path) -> StoreSettings:
@@ -33,7 +33,7 @@ def database(empty_database: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def file_store(database: Path) -> AsyncIterator[SqlStore]:
-    store = open_sqlite(settings_for(database), ids=CountingIds())
+    store = open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())
     yield store
     await store.close()
 
@@ -79,7 +79,7 @@ def reused(postgresql: PostgreSQL) -> Iterator[Reused]:
 
 @pytest.fixture
 async def postgres_store(postgresql_url: str) -> AsyncIterator[SqlStore]:
-    store = open_postgres(StoreSettings(url=postgresql_url), ids=CountingIds())
+    store = open_postgres(StoreSettings(url=postgresql_url), ids=CountingIds(), auditor=auditor())
     yield store
     await store.close()
 
@@ -99,11 +99,11 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     """Every store that must keep the contract."""
     if request.param == "file":
         database = request.getfixturevalue("database")
-        store = open_sqlite(settings_for(database), ids=CountingIds())
+        store = open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())
     elif request.param == "postgres":
         url = request.getfixturevalue("reused").empty()
-        store = open_postgres(StoreSettings(url=url), ids=CountingIds())
+        store = open_postgres(StoreSettings(url=url), ids=CountingIds(), auditor=auditor())
     else:
-        store = open_inline(CountingIds())
+        store = open_inline(CountingIds(), auditor())
     yield Stage(store)
     await store.close()

@@ -10,6 +10,7 @@ from byokd.runtime.clock import UuidIds
 from byokd.settings import StoreSettings
 from parts.certificates import ServerFiles
 from parts.postgresql import PostgreSQL
+from store.builders import auditor
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
@@ -20,7 +21,7 @@ def settings(url: str, **more: object) -> StoreSettings:
 
 @asynccontextmanager
 async def opened(url: str, **more: object) -> AsyncIterator[SqlStore]:
-    store = open_postgres(settings(url, **more), ids=UuidIds())
+    store = open_postgres(settings(url, **more), ids=UuidIds(), auditor=auditor())
     try:
         yield store
     finally:

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
+from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.ledger import Change, News, commit
 from byokd.adapters.sql.tables import account_keys, accounts, vaults, watches, wrapping_versions
 from byokd.domain.accounts import AccountEvent, AccountSpec
@@ -17,6 +18,7 @@ from store.builders import (
     Stage,
     account_id,
     at,
+    auditor,
     denial,
     placement,
     spec,
@@ -257,5 +259,5 @@ async def test_a_change_of_an_account_that_is_not_as_it_was_is_refused(stage: St
     for stale in (old, replace(new, incarnation="another life"), replace(new, spec=spec(2))):
         change = Change.of(stale, stale, [News(EventType.ACCOUNT_UPDATED)], now=at(2))
         with pytest.raises(StaleError):
-            await stage.store._runner.write(commit, [change], ids=CountingIds(), now=at(2))
+            await stage.store._runner.write(commit, [change], recorder=Recorder(CountingIds(), auditor()), now=at(2))
     assert await stage.contents() == before

@@ -13,7 +13,7 @@ import pytest
 from byokd.adapters.sql import SqlStore, open_inline, open_sqlite, upgrade_database
 from byokd.adapters.sql.store import database_status, sqlite_store
 from byokd.ports import StoreUnavailableError
-from store.builders import CountingIds, Stage
+from store.builders import CountingIds, Stage, auditor
 from store.conftest import settings_for
 
 HOLDER = """
@@ -24,7 +24,7 @@ from byokd.settings import StoreSettings
 class Ids:
     def new(self):
         return str(uuid4())
-store = open_sqlite(StoreSettings(url=sys.argv[1]), ids=Ids())
+store = open_sqlite(StoreSettings(url=sys.argv[1]), ids=Ids(), auditor=None)
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -44,7 +44,7 @@ def _another_process(database: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 async def test_a_second_process_is_refused_until_the_first_is_gone(database: Path) -> None:
-    store = sqlite_store(settings_for(database), ids=CountingIds())
+    store = sqlite_store(settings_for(database), ids=CountingIds(), auditor=auditor())
     with _another_process(database) as other:
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match="another process uses the database") as refused:
@@ -60,14 +60,14 @@ async def test_a_second_process_is_refused_until_the_first_is_gone(database: Pat
 
 
 async def test_a_store_holds_its_database_until_it_is_closed(database: Path) -> None:
-    store = sqlite_store(settings_for(database), ids=CountingIds())
+    store = sqlite_store(settings_for(database), ids=CountingIds(), auditor=auditor())
     upgrade_database(settings_for(database))
     await store.prepare()
     with pytest.raises(StoreUnavailableError, match="another process"):
-        open_sqlite(settings_for(database), ids=CountingIds())
+        open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())
     await store.ping()
     await store.close()
-    after = open_sqlite(settings_for(database), ids=CountingIds())
+    after = open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())
     await after.ping()
     await after.close()
 
@@ -87,12 +87,12 @@ async def test_a_link_to_the_database_is_no_way_around(file_store: SqlStore, dat
     link = elsewhere / "link.db"
     link.symlink_to(database)
     with pytest.raises(StoreUnavailableError, match="another process"):
-        open_sqlite(settings_for(link), ids=CountingIds())
+        open_sqlite(settings_for(link), ids=CountingIds(), auditor=auditor())
 
 
 async def test_an_operator_can_upgrade_while_a_daemon_waits_for_that(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "byokd.db").model_copy(update={"upgrade_at_start": False})
-    store = sqlite_store(settings, ids=CountingIds())
+    store = sqlite_store(settings, ids=CountingIds(), auditor=auditor())
     with pytest.raises(StoreUnavailableError, match="schema none"):
         await store.prepare()
     upgrade_database(settings)
@@ -102,13 +102,13 @@ async def test_an_operator_can_upgrade_while_a_daemon_waits_for_that(tmp_path: P
 
 
 async def test_preparing_again_keeps_what_is_open(database: Path) -> None:
-    store = sqlite_store(settings_for(database), ids=CountingIds())
+    store = sqlite_store(settings_for(database), ids=CountingIds(), auditor=auditor())
     await asyncio.gather(store.prepare(), store.prepare())
     await Stage(store).create()
     await store.prepare()
     assert len(await store.accounts()) == 1
     with pytest.raises(StoreUnavailableError, match="another process"):
-        open_sqlite(settings_for(database), ids=CountingIds())
+        open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())
     await store.close()
     with pytest.raises(StoreUnavailableError, match="closed"):
         await store.prepare()
@@ -118,7 +118,7 @@ async def test_preparing_again_keeps_what_is_open(database: Path) -> None:
 def test_a_lock_file_that_cannot_be_opened_is_named(database: Path) -> None:
     (database.parent / f"{database.name}.lock").mkdir()
     with pytest.raises(StoreUnavailableError, match=r"byokd\.db\.lock cannot be opened"):
-        open_sqlite(settings_for(database), ids=CountingIds())
+        open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())
 
 
 def _move(database: Path) -> Path:
@@ -154,7 +154,7 @@ async def test_a_file_that_is_back_is_the_same(file_store: SqlStore, database: P
 
 
 async def test_nobody_takes_the_database_in_memory_away() -> None:
-    stores = [open_inline(CountingIds()) for _ in range(2)]
+    stores = [open_inline(CountingIds(), auditor()) for _ in range(2)]
     for store in stores:
         await store.prepare()
         await store.ping()

@@ -125,4 +125,4 @@ async def test_accounts_and_keys_sort_and_fold_as_on_sqlite_in_any_language(
         "AND table_schema = 'public' ORDER BY 1"
     )
     found = postgresql.execute(question, database=database(postgresql_url))
-    assert found == [("accounts", "id"), ("watches", "key_name")]
+    assert found == [("accounts", "id"), ("chains", "stream"), ("events", "stream"), ("watches", "key_name")]

@@ -11,14 +11,14 @@ from byokd.adapters.sql.store import database_status, store_for
 from byokd.ports import StoreUnavailableError
 from parts.certificates import server_files
 from parts.postgresql import PostgreSQL
-from store.builders import CountingIds, Stage
+from store.builders import CountingIds, Stage, auditor
 from store.postgres import database, opened, settings, terminate, tls_in_front
 
 pytestmark = pytest.mark.real("postgresql")
 
 
 async def test_a_second_daemon_is_refused_until_the_first_is_gone(postgresql_url: str) -> None:
-    second = store_for(settings(postgresql_url), ids=CountingIds())
+    second = store_for(settings(postgresql_url), ids=CountingIds(), auditor=auditor())
     async with opened(postgresql_url):
         for _ in range(2):
             with pytest.raises(StoreUnavailableError, match="another process uses the database") as refused:
@@ -62,7 +62,7 @@ def test_what_keeps_a_store_from_opening_is_named(
 ) -> None:
     values = {"address": f"127.0.0.1:{postgresql.port}", "name": database(postgresql_url)}
     wrong = settings(change["url"].format(**values), tls=change.get("tls", "auto"))
-    for use in (lambda: open_postgres(wrong, ids=CountingIds()), lambda: database_status(wrong)):
+    for use in (lambda: open_postgres(wrong, ids=CountingIds(), auditor=auditor()), lambda: database_status(wrong)):
         with pytest.raises(StoreUnavailableError, match=told) as trouble:
             use()
         assert trouble.value.hint
@@ -76,7 +76,7 @@ async def test_the_password_is_read_from_its_file_and_told_to_nobody(
     for wrong in ("", "close sesame"):
         password.write_text(wrong)
         with pytest.raises(StoreUnavailableError, match="refuses the user or its password") as refused:
-            open_postgres(settings(url, password_file=str(password)), ids=CountingIds())
+            open_postgres(settings(url, password_file=str(password)), ids=CountingIds(), auditor=auditor())
         assert "sesame" not in f"{refused.value} {refused.value.hint}"
     password.write_text("open sesame\n")
     postgresql.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO locked", database=database(postgresql_url))
@@ -86,13 +86,13 @@ async def test_the_password_is_read_from_its_file_and_told_to_nobody(
         assert "sesame" not in shown
     password.unlink()
     with pytest.raises(StoreUnavailableError, match="cannot be read"):
-        open_postgres(settings(url, password_file=str(password)), ids=CountingIds())
+        open_postgres(settings(url, password_file=str(password)), ids=CountingIds(), auditor=auditor())
 
 
 async def test_a_newer_schema_is_refused(postgresql: PostgreSQL, postgresql_url: str) -> None:
     postgresql.execute("UPDATE alembic_version SET version_num = '9999'", database=database(postgresql_url))
     for use in (
-        lambda: open_postgres(settings(postgresql_url), ids=CountingIds()),
+        lambda: open_postgres(settings(postgresql_url), ids=CountingIds(), auditor=auditor()),
         lambda: upgrade_database(settings(postgresql_url)),
     ):
         with pytest.raises(StoreUnavailableError, match="9999"):
@@ -104,7 +104,7 @@ def test_a_database_in_another_encoding_is_refused(postgresql: PostgreSQL) -> No
     postgresql.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' OWNER byokd")
     try:
         with pytest.raises(StoreUnavailableError, match="encoding LATIN1") as refused:
-            open_postgres(settings(postgresql.url("latin")), ids=CountingIds())
+            open_postgres(settings(postgresql.url("latin")), ids=CountingIds(), auditor=auditor())
         assert "UTF8" in refused.value.hint
     finally:
         postgresql.execute("DROP DATABASE latin")
@@ -119,7 +119,7 @@ async def test_tls_checks_the_authority_and_the_name(
 
         async def prepared(host: str, authority: Path) -> None:
             told = settings(f"postgresql://byokd@{host}:{port}/{name}", tls="verify-full", ca_file=str(authority))
-            store = store_for(told, ids=CountingIds())
+            store = store_for(told, ids=CountingIds(), auditor=auditor())
             try:
                 await store.prepare()
                 await Stage(store).create()

@@ -16,7 +16,7 @@ from byokd.adapters.sql import open_postgres
 from byokd.ports import StoreUnavailableError
 from parts.postgresql import NOBODY, PostgreSQL, postgresql_database
 from parts.waiting import until
-from store.builders import CountingIds, Stage, at, placement, spec
+from store.builders import CountingIds, Stage, at, auditor, placement, spec
 from store.postgres import database, opened, settings, terminate
 
 pytestmark = pytest.mark.real("postgresql")
@@ -33,7 +33,7 @@ async def test_a_restart_of_the_server_between_transactions_is_not_noticed(own_s
                 assert len(await store.accounts()) == stage.lives
                 await stage.create(stage.lives + 1)
             with pytest.raises(StoreUnavailableError, match="another process"):
-                open_postgres(settings(url), ids=CountingIds())
+                open_postgres(settings(url), ids=CountingIds(), auditor=auditor())
 
 
 async def test_a_server_that_is_down_is_named_until_it_is_back(own_server: PostgreSQL) -> None:
@@ -184,7 +184,7 @@ async def test_a_full_disk_is_named_and_nothing_is_half_done(own_server: Postgre
 
 async def _create_without_end(stage: Stage) -> None:
     for number in count(2):
-        wrap = placement(key=None, sealed=os.urandom(4000))
+        wrap = placement(key=None, wrap=os.urandom(4000))
         await stage.store.create_account(spec(number, key=None), wrap, incarnation=f"life-{number}", now=at(0))
 
 

@@ -23,6 +23,7 @@ from store.builders import (
     account_id,
     adoption,
     at,
+    auditor,
     decision,
     denial,
     finish,
@@ -48,7 +49,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage = Stage(open_inline(CountingIds()))
+        self.stage = Stage(open_inline(CountingIds(), auditor()))
         self.store = self.stage.store
         self.minute = 0
         self.newest = 1

@@ -12,7 +12,7 @@ from byokd.adapters.sql import SchemaStatus, open_sqlite, schema, upgrade_databa
 from byokd.adapters.sql.engine import memory_engine, writer_engine
 from byokd.adapters.sql.tables import metadata
 from byokd.ports import StoreUnavailableError
-from store.builders import CountingIds
+from store.builders import CountingIds, auditor
 from store.conftest import settings_for
 
 
@@ -91,10 +91,10 @@ def test_an_upgrade_that_fails_half_way_leaves_the_old_schema(engine: Engine) ->
 async def test_a_store_is_refused_before_its_upgrade_if_that_is_the_operators(tmp_path: Path) -> None:
     settings = settings_for(tmp_path / "byokd.db").model_copy(update={"upgrade_at_start": False})
     with pytest.raises(StoreUnavailableError, match="schema none") as refused:
-        open_sqlite(settings, ids=CountingIds())
+        open_sqlite(settings, ids=CountingIds(), auditor=auditor())
     assert "byokd db upgrade" in refused.value.hint
     assert upgrade_database(settings) == SchemaStatus(None, schema.HEAD)
-    store = open_sqlite(settings, ids=CountingIds())
+    store = open_sqlite(settings, ids=CountingIds(), auditor=auditor())
     await store.ping()
     await store.close()
 
@@ -105,4 +105,4 @@ def test_a_store_of_a_newer_version_is_refused(database: Path) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(StoreUnavailableError, match="9999"):
-        open_sqlite(settings_for(database), ids=CountingIds())
+        open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())

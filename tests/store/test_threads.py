@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from byokd.adapters.sql import SqlStore, open_inline, open_sqlite
 from byokd.domain.identifiers import AccountId
-from store.builders import CountingIds, Stage, account_id, at, sealed
+from store.builders import CountingIds, Stage, account_id, at, auditor, sealed
 from store.conftest import settings_for
 
 SECRET = b"the previous wrap, as sealed: "
@@ -102,7 +102,7 @@ async def test_a_read_cannot_write(file_store: SqlStore) -> None:
 
 async def test_closing_ends_the_threads_and_removes_the_log(database: Path) -> None:
     before = _threads()
-    store = open_sqlite(settings_for(database), ids=CountingIds())
+    store = open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())
     gate = Gate()
     running = asyncio.create_task(store._runner.read(gate.pass_through), name="running")
     await Stage(store).create()
@@ -114,7 +114,7 @@ async def test_closing_ends_the_threads_and_removes_the_log(database: Path) -> N
 
 async def test_the_inline_store_starts_no_threads() -> None:
     before = threading.active_count()
-    stage = Stage(open_inline(CountingIds()))
+    stage = Stage(open_inline(CountingIds(), auditor()))
     await stage.create()
     assert await stage.store.accounts()
     assert threading.active_count() == before
@@ -126,7 +126,7 @@ def _modes(directory: Path) -> dict[str, int]:
 
 
 async def test_the_file_is_closed_to_others(tmp_path: Path) -> None:
-    store = open_sqlite(settings_for(tmp_path / "new.db"), ids=CountingIds())
+    store = open_sqlite(settings_for(tmp_path / "new.db"), ids=CountingIds(), auditor=auditor())
     await Stage(store).create()
     assert _modes(tmp_path) == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm", "new.db.lock"), 0o600)
     await store.close()
@@ -159,7 +159,7 @@ async def test_an_erased_wrap_is_gone_from_the_disk(file_store: SqlStore, databa
 
 async def test_an_erasure_does_not_wait_for_a_backup(database: Path) -> None:
     settings = settings_for(database).model_copy(update={"busy_timeout": timedelta(seconds=30)})
-    store = open_sqlite(settings, ids=CountingIds())
+    store = open_sqlite(settings, ids=CountingIds(), auditor=auditor())
     await _with_an_old_wrap(store)
     backup = sqlite3.connect(database, isolation_level=None)
     backup.execute("BEGIN")

@@ -21,7 +21,19 @@ from byokd.adapters.sql.errors import unavailable
 from byokd.adapters.sql.placing import _make
 from byokd.ports import ExistsError, StaleError, StoreUnavailableError
 from byokd.records import NewVersion
-from store.builders import START, CountingIds, Stage, account_id, facts, placement, probe, spec, target, version
+from store.builders import (
+    START,
+    CountingIds,
+    Stage,
+    account_id,
+    auditor,
+    facts,
+    placement,
+    probe,
+    spec,
+    target,
+    version,
+)
 from store.conftest import settings_for
 
 NOBODY = 65534
@@ -64,14 +76,14 @@ def test_a_read_only_file() -> None:
         path = directory / "byokd.db"
         path.touch(mode=0o400)
         with pytest.raises(StoreUnavailableError, match=r"cannot be opened|read-only"):
-            open_sqlite(settings_for(path), ids=CountingIds())
+            open_sqlite(settings_for(path), ids=CountingIds(), auditor=auditor())
 
 
 def test_a_read_only_directory() -> None:
     with as_ordinary_user() as directory:
         directory.chmod(0o500)
         with pytest.raises(StoreUnavailableError, match="not writable"):
-            open_sqlite(settings_for(directory / "byokd.db"), ids=CountingIds())
+            open_sqlite(settings_for(directory / "byokd.db"), ids=CountingIds(), auditor=auditor())
         directory.chmod(0o700)
 
 
@@ -91,31 +103,31 @@ def as_ordinary_user() -> Iterator[Path]:
 
 def test_a_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="does not exist") as trouble:
-        open_sqlite(settings_for(tmp_path / "nowhere" / "byokd.db"), ids=CountingIds())
+        open_sqlite(settings_for(tmp_path / "nowhere" / "byokd.db"), ids=CountingIds(), auditor=auditor())
     assert "store.url" in trouble.value.hint
 
 
 def test_a_directory_in_the_place_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match="cannot be opened"):
-        open_sqlite(settings_for(tmp_path), ids=CountingIds())
+        open_sqlite(settings_for(tmp_path), ids=CountingIds(), auditor=auditor())
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "byokd.db").write_bytes(b"not a database, but long enough to be mistaken for one" * 100)
     with pytest.raises(StoreUnavailableError, match="not a database"):
-        open_sqlite(settings_for(tmp_path / "byokd.db"), ids=CountingIds())
+        open_sqlite(settings_for(tmp_path / "byokd.db"), ids=CountingIds(), auditor=auditor())
 
 
 def test_a_damaged_database(database: Path) -> None:
     content = database.read_bytes()
     database.write_bytes(content[:200] + b"\xff" * (len(content) - 200))
     with pytest.raises(StoreUnavailableError, match=r"damaged"):
-        open_sqlite(settings_for(database), ids=CountingIds())
+        open_sqlite(settings_for(database), ids=CountingIds(), auditor=auditor())
 
 
 async def test_a_database_locked_by_another_process(database: Path) -> None:
     settings = settings_for(database).model_copy(update={"busy_timeout": timedelta(milliseconds=20)})
-    store = open_sqlite(settings, ids=CountingIds())
+    store = open_sqlite(settings, ids=CountingIds(), auditor=auditor())
     other = sqlite3.connect(database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailableError, match="locked") as trouble:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
+from byokd.adapters.sealing.auditor import HmacAuditor
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.store import SqlStore, open_inline
@@ -160,6 +161,7 @@ WRITES = frozenset(
         "delete_account",
         "mark_published",
         "resend",
+        "record_heads",
     }
 )
 POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_queues", "settle"})
@@ -233,7 +235,7 @@ class World:
         self.bus = MemoryBus()
         self.sealer = AesGcmSealer(FileServiceKeys(service_keys), self.randomness)
         self.cipher = HkdfAccountCipher(self.randomness)
-        self.sql = open_inline(self.ids)
+        self.sql = open_inline(self.ids, HmacAuditor(FileServiceKeys(service_keys)))
         self.store = TroubledStore(self.sql)
         self.logs: list[Any] = []
         self._service: Service | None = None

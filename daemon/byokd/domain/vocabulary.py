@@ -96,3 +96,4 @@ class EventType(StrEnum):
     KEY_VERSION_RETIRED = "byokd.key.version-retired"
     KEY_NEWEST_VERSION_UNUSABLE = "byokd.key.newest-version-unusable"
     KEY_EXPIRED = "byokd.key.expired"
+    SERVICE_AUDIT_HEADS = "byokd.service.audit-heads"

@@ -11,6 +11,7 @@ from byokd.adapters.keyvault.service import lean_service, sdk_service
 from byokd.adapters.keyvault.transport import Outbound, shrink_tls_buffers
 from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
+from byokd.adapters.sealing.auditor import HmacAuditor
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
@@ -229,8 +230,9 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
     """
     shrink_tls_buffers()
     clock, randomness, ids = SystemClock(), SystemRandomness(), UuidIds()
-    sealer = AesGcmSealer(FileServiceKeys(settings.service_keys.directory), randomness)
-    store = store_for(settings.store, ids=ids)
+    service_keys = FileServiceKeys(settings.service_keys.directory)
+    sealer = AesGcmSealer(service_keys, randomness)
+    store = store_for(settings.store, ids=ids, auditor=HmacAuditor(service_keys))
     stack.push_async_callback(store.close)
     outbound = await stack.enter_async_context(Outbound(settings.vaults, settings.network))
     credentials = Credentials(settings.identities, outbound.tokens, clock=clock)

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.errors import is_duplicate
 from byokd.adapters.sql.ledger import (
     ACCOUNTS,
@@ -26,7 +27,7 @@ from byokd.adapters.sql.tables import account_keys, accounts
 from byokd.domain.accounts import Account, AccountSpec, follow, state_message
 from byokd.domain.identifiers import AccountId
 from byokd.domain.vocabulary import EventType, State
-from byokd.ports import ExistsError, Ids, StaleError
+from byokd.ports import ExistsError, StaleError
 from byokd.records import KeyPlacement, WrappedKey
 
 _ACCOUNT = ACCOUNTS.where(accounts.c.id == bindparam("account"))
@@ -56,7 +57,13 @@ def wrapped_key(connection: Connection, account_id: AccountId) -> WrappedKey | N
 
 
 def create_account(
-    connection: Connection, spec: AccountSpec, placement: KeyPlacement, *, incarnation: str, ids: Ids, now: datetime
+    connection: Connection,
+    spec: AccountSpec,
+    placement: KeyPlacement,
+    *,
+    incarnation: str,
+    recorder: Recorder,
+    now: datetime,
 ) -> Account:
     """See `Store.create_account`. Where the stored verdict says Denied, `inaccessible` follows at once."""
     if connection.scalar(select(accounts.c.id).where(accounts.c.id == str(spec.id))) is not None:
@@ -83,7 +90,7 @@ def create_account(
     change = Change.of(blank, after, [News(EventType.ACCOUNT_CREATED), *news], now=now)
     _insert(connection, change.after)
     store_key(connection, change.after, placement.sealed, now=now)
-    record_account_events(connection, change.events, ids=ids, now=now)
+    record_account_events(connection, change.events, recorder=recorder, now=now)
     return change.after
 
 
@@ -129,7 +136,7 @@ def update_account(
     spec: AccountSpec,
     placement: KeyPlacement | None,
     *,
-    ids: Ids,
+    recorder: Recorder,
     now: datetime,
 ) -> Account:
     """See `Store.update_account`. `updated` comes first, then what a new place does to the state.
@@ -156,24 +163,24 @@ def update_account(
     updated = News(EventType.ACCOUNT_UPDATED, detail={"changed": ",".join(changed)})
     change = Change.of(before, after, [updated, *news], now=now)
     if placement is None:
-        commit(connection, [change], ids=ids, now=now)
+        commit(connection, [change], recorder=recorder, now=now)
     else:
-        commit(connection, [change], ids=ids, now=now, rewrap_attempts=0, rewrap_due_at=None)
+        commit(connection, [change], recorder=recorder, now=now, rewrap_attempts=0, rewrap_due_at=None)
         replace_key(connection, change, placement.sealed, now=now)
     return change.after
 
 
-def delete_account(connection: Connection, account_id: AccountId, *, ids: Ids, now: datetime) -> bool:
+def delete_account(connection: Connection, account_id: AccountId, *, recorder: Recorder, now: datetime) -> bool:
     """See `Store.delete_account`."""
     before = locked_account(connection, account_id)
     if before is None:
         return False
     change = Change.of(before, before, [News(EventType.ACCOUNT_DELETED)], now=now)
-    record_account_events(connection, change.events, ids=ids, now=now)
+    record_account_events(connection, change.events, recorder=recorder, now=now)
     touched = erase_wraps(connection, str(account_id))
     gone = connection.execute(
         delete(accounts).where(accounts.c.id == str(account_id), accounts.c.sequence == before.sequence)
     )
     expect(gone.rowcount, 1, what="accounts")
-    release(connection, touched, ids=ids, now=now)
+    release(connection, touched, recorder=recorder, now=now)
     return True

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+encode_document = json.JSONEncoder(separators=(",", ":")).encode
+"""Gives the text of a JSON value as it is stored."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -42,7 +43,7 @@ class Document(TypeDecorator[Any]):
     def process_bind_param(self, value: object, dialect: Dialect) -> str:
         """Write compactly."""
         del dialect
-        return _encode(value)
+        return encode_document(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> object:
         """Read."""

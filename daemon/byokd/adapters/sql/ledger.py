@@ -7,6 +7,7 @@ from typing import Self
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.outbox import record_account_events
 from byokd.adapters.sql.rows import AnyRow, Values, account_of, account_values, text
 from byokd.adapters.sql.tables import account_keys, accounts, watches, wrapping_versions
@@ -14,7 +15,7 @@ from byokd.domain.accounts import Account, AccountEvent, JsonValue
 from byokd.domain.identifiers import AccountId
 from byokd.domain.verdict import Verdict
 from byokd.domain.vocabulary import EventType
-from byokd.ports import Ids, StaleError
+from byokd.ports import StaleError
 from byokd.records import SealedKey
 
 ACCOUNT_COLUMNS = (
@@ -104,7 +105,9 @@ def locked_account(connection: Connection, account: AccountId) -> Account | None
     return None if row is None else account_of(row)
 
 
-def commit(connection: Connection, changes: Sequence[Change], *, ids: Ids, now: datetime, **more: object) -> None:
+def commit(
+    connection: Connection, changes: Sequence[Change], *, recorder: Recorder, now: datetime, **more: object
+) -> None:
     """Write changed accounts and their events, and `more` columns of every one of them.
 
     Raises:
@@ -123,7 +126,9 @@ def commit(connection: Connection, changes: Sequence[Change], *, ids: Ids, now: 
         for change in changes
     ]
     expect(connection.execute(_SAVE, rows).rowcount, len(rows), what="accounts")
-    record_account_events(connection, (event for change in changes for event in change.events), ids=ids, now=now)
+    record_account_events(
+        connection, (event for change in changes for event in change.events), recorder=recorder, now=now
+    )
 
 
 def expect(touched: int, wanted: int, *, what: str) -> None:

@@ -1,26 +1,30 @@
 """The events: written with the state that they tell of, read and marked by the publisher."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, update
 
-from byokd.adapters.sql.rows import Values
+from byokd.adapters.sql import chain
+from byokd.adapters.sql.chain import Recorder
+from byokd.adapters.sql.rows import AnyRow, Values
 from byokd.adapters.sql.tables import accounts, events
-from byokd.domain.accounts import AccountEvent
+from byokd.domain.accounts import AccountEvent, JsonValue
 from byokd.domain.decide import KeyEvent
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.vocabulary import EventType
-from byokd.ports import Ids, StaleError
+from byokd.ports import StaleError
 from byokd.records import OutboxRow, Retained
+
+SERVICE = "service"
+"""The stream of what concerns no single account or key."""
 
 BATCH = 500
 """Numbers in one statement; databases bound the parameters of a statement."""
 
-_COLUMNS = [events.c[name] for name in ("number", "id", "stream", "type", "time", "data", "retained")]
-_APPEND = insert(events)
+COLUMNS = [events.c[name] for name in ("number", "id", "stream", "type", "time", "data", "retained")]
 _UNPUBLISHED = (
-    select(*_COLUMNS)
+    select(*COLUMNS)
     .where(events.c.published_at.is_(None), events.c.number > bindparam("after"))
     .order_by(events.c.number)
     .limit(bindparam("most"))
@@ -42,25 +46,34 @@ _LAST_OF_AN_ACCOUNT = events.c.account.is_not(None) & ~exists().where(
 )
 """The same, also of accounts that were deleted since: it says what has to be retained, or that nothing has."""
 
+_earlier = events.alias("earlier")
+_FOLLOWS_A_KEPT_ONE = exists().where(
+    _earlier.c.stream == events.c.stream,
+    _earlier.c.number < events.c.number,
+    _earlier.c.published_at.is_(None) | (_earlier.c.time >= bindparam("before")),
+)
+"""A chain is only ever shortened from its beginning, also where a clock was set back."""
+
 _FORGOTTEN = (
-    select(events.c.number)
+    select(events.c.number, events.c.stream, events.c.mac)
     .where(
         events.c.published_at.is_not(None),
         events.c.time < bindparam("before"),
         events.c.number < _LARGEST.scalar_subquery(),
         ~_TELLS_OF_AN_ACCOUNT,
+        ~_FOLLOWS_A_KEPT_ONE,
     )
-    .order_by(events.c.time, events.c.number)
+    .order_by(events.c.number)
     .limit(bindparam("most"))
 )
-_FORGET = delete(events).where(events.c.number.in_(_FORGOTTEN))
 
 
-def record_account_events(connection: Connection, drafts: Iterable[AccountEvent], *, ids: Ids, now: datetime) -> None:
+def record_account_events(
+    connection: Connection, drafts: Iterable[AccountEvent], *, recorder: Recorder, now: datetime
+) -> None:
     """Append events of accounts, whose sequences are set already."""
     rows: list[Values] = [
         {
-            "id": ids.new(),
             "stream": event.account.id.topic,
             "type": str(event.type),
             "time": now,
@@ -72,17 +85,15 @@ def record_account_events(connection: Connection, drafts: Iterable[AccountEvent]
         }
         for event in drafts
     ]
-    if rows:
-        connection.execute(_APPEND, rows)
+    chain.append(connection, rows, recorder)
 
 
 def record_key_events(
-    connection: Connection, drafts: Iterable[tuple[KeyIdentifier, KeyEvent]], *, ids: Ids, now: datetime
+    connection: Connection, drafts: Iterable[tuple[KeyIdentifier, KeyEvent]], *, recorder: Recorder, now: datetime
 ) -> None:
     """Append events of keys, each on its key's stream."""
     rows: list[Values] = [
         {
-            "id": ids.new(),
             "stream": key.topic,
             "type": str(event.type),
             "time": now,
@@ -91,16 +102,31 @@ def record_key_events(
         }
         for key, event in drafts
     ]
-    if rows:
-        connection.execute(_APPEND, rows)
+    chain.append(connection, rows, recorder)
+
+
+def record_service_event(
+    connection: Connection, event_type: EventType, data: Mapping[str, JsonValue], *, recorder: Recorder, now: datetime
+) -> None:
+    """Append an event of the service as a whole."""
+    row: Values = {
+        "stream": SERVICE,
+        "type": str(event_type),
+        "time": now,
+        "data": dict(data),
+        "retained": str(Retained.KEEP),
+    }
+    chain.append(connection, [row], recorder)
 
 
 def unpublished(connection: Connection, *, after: int, limit: int) -> Sequence[OutboxRow]:
     """See `Store.unpublished`."""
-    return [
-        OutboxRow(row.number, row.id, row.stream, row.type, row.time, row.data, Retained(row.retained))
-        for row in connection.execute(_UNPUBLISHED, {"after": after, "most": limit})
-    ]
+    return [outbox_row(row) for row in connection.execute(_UNPUBLISHED, {"after": after, "most": limit})]
+
+
+def outbox_row(row: AnyRow) -> OutboxRow:
+    """Read an event."""
+    return OutboxRow(row.number, row.id, row.stream, row.type, row.time, row.data, Retained(row.retained))
 
 
 def mark_published(connection: Connection, numbers: Sequence[int], *, now: datetime) -> None:
@@ -135,6 +161,12 @@ def resend(connection: Connection, *, after: int | None, since: datetime) -> int
     return connection.execute(again).rowcount
 
 
-def forget(connection: Connection, *, before: datetime, limit: int) -> int:
+def forget(connection: Connection, *, before: datetime, limit: int, recorder: Recorder) -> int:
     """See `Store.forget`."""
-    return connection.execute(_FORGET, {"before": before, "most": limit}).rowcount
+    rows = connection.execute(_FORGOTTEN, {"before": before, "most": limit}).all()
+    gone = chain.forget(connection, rows, recorder)
+    for start in range(0, len(gone), BATCH):
+        batch = gone[start : start + BATCH]
+        if connection.execute(delete(events).where(events.c.number.in_(batch))).rowcount != len(batch):
+            raise StaleError("events to forget were deleted meanwhile")
+    return len(gone)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, FromClause, bindparam, exists, func, select
 
+from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.ledger import (
     WATCHED_ACCOUNTS,
     Change,
@@ -19,7 +20,7 @@ from byokd.adapters.sql.tables import account_keys, accounts, watches, wrapping_
 from byokd.domain.accounts import follow
 from byokd.domain.identifiers import KeyVersion, VaultHost, WatchId, WrappingVersionId
 from byokd.domain.vocabulary import EventType, Outcome
-from byokd.ports import Ids, StaleError
+from byokd.ports import StaleError
 from byokd.records import RewrapQueue, RewrapWork, SealedKey, WrappedKey
 
 _left = wrapping_versions.alias("left_behind")
@@ -103,7 +104,9 @@ def _work_of(row: AnyRow) -> RewrapWork:
     )
 
 
-def commit_rewrap(connection: Connection, work: RewrapWork, sealed: SealedKey, *, ids: Ids, now: datetime) -> None:
+def commit_rewrap(
+    connection: Connection, work: RewrapWork, sealed: SealedKey, *, recorder: Recorder, now: datetime
+) -> None:
     """See `Store.commit_rewrap`. `rewrapped` comes first, then what the new version's verdict does to the state."""
     before = account_of(_unmoved(connection, work))
     aim = {"of_watch": before.watch, "wanted": work.target.version}
@@ -120,12 +123,12 @@ def commit_rewrap(connection: Connection, work: RewrapWork, sealed: SealedKey, *
     after, types = follow(moved, verdict)
     rewrapped = News(EventType.ACCOUNTKEY_REWRAPPED, detail={"previousKeyIdentifier": str(before.current)})
     change = Change.of(before, after, [rewrapped, *(News(type_, verdict) for type_ in types)], now=now)
-    commit(connection, [change], ids=ids, now=now, rewrap_attempts=0, rewrap_due_at=None)
+    commit(connection, [change], recorder=recorder, now=now, rewrap_attempts=0, rewrap_due_at=None)
     replace_key(connection, change, sealed, now=now)
 
 
 def rewrap_failed(
-    connection: Connection, work: RewrapWork, message: str, *, ids: Ids, now: datetime, retry_at: datetime
+    connection: Connection, work: RewrapWork, message: str, *, recorder: Recorder, now: datetime, retry_at: datetime
 ) -> None:
     """See `Store.rewrap_failed`. The event's detail: `attempt`, `failure` and `targetKeyIdentifier`."""
     row = _unmoved(connection, work)
@@ -134,7 +137,7 @@ def rewrap_failed(
     doubled = attempt & (attempt - 1) == 0
     news = [News(EventType.ACCOUNTKEY_REWRAP_FAILED, detail=detail)] if doubled else []
     change = Change.of(before, before, news, now=now)
-    commit(connection, [change], ids=ids, now=now, rewrap_attempts=attempt, rewrap_due_at=retry_at)
+    commit(connection, [change], recorder=recorder, now=now, rewrap_attempts=attempt, rewrap_due_at=retry_at)
 
 
 def _unmoved(connection: Connection, work: RewrapWork) -> AnyRow:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, true, tuple_, update
 
+from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.ledger import expect
 from byokd.adapters.sql.outbox import record_key_events
 from byokd.adapters.sql.rows import AnyRow, watched_key
@@ -12,7 +13,6 @@ from byokd.adapters.sql.tables import account_keys, accounts, vaults, watches, w
 from byokd.domain.decide import KeyEvent
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion, WatchId
 from byokd.domain.vocabulary import EventType, Outcome
-from byokd.ports import Ids
 from byokd.records import Settled
 
 _IN_USE = wrapping_versions.c.retired_at.is_(None)
@@ -54,13 +54,13 @@ _VERSIONS = select(
 ).join(watches, wrapping_versions.c.watch == watches.c.id)
 
 
-def settle(connection: Connection, *, before: datetime, limit: int, ids: Ids, now: datetime) -> Settled:
+def settle(connection: Connection, *, before: datetime, limit: int, recorder: Recorder, now: datetime) -> Settled:
     """See `Store.settle`. Erases at most `limit` wraps. Retiring a version counts as a write to its watch."""
     erased = connection.execute(_SETTLED, {"before": before, "most": limit}).rowcount
     # A version can be left without ever having wrapped anything, so the versions are looked at in any case.
-    touched = _retire(connection, true(), ids=ids, now=now)
+    touched = _retire(connection, true(), recorder=recorder, now=now)
     if erased:
-        _drop(connection, true(), ids=ids, now=now)
+        _drop(connection, true(), recorder=recorder, now=now)
     return Settled(erased, touched)
 
 
@@ -75,14 +75,16 @@ def erase_wraps(connection: Connection, account: str) -> set[int]:
     return touched
 
 
-def release(connection: Connection, touched: Iterable[int], *, ids: Ids, now: datetime) -> None:
+def release(connection: Connection, touched: Iterable[int], *, recorder: Recorder, now: datetime) -> None:
     """Retire versions of these watches that wrap nothing; drop those without accounts and wraps, and their vaults."""
     among = watches.c.id.in_(sorted(touched))
-    _retire(connection, among, ids=ids, now=now)
-    _drop(connection, among, ids=ids, now=now)
+    _retire(connection, among, recorder=recorder, now=now)
+    _drop(connection, among, recorder=recorder, now=now)
 
 
-def _retire(connection: Connection, among: ColumnElement[bool], *, ids: Ids, now: datetime) -> frozenset[WatchId]:
+def _retire(
+    connection: Connection, among: ColumnElement[bool], *, recorder: Recorder, now: datetime
+) -> frozenset[WatchId]:
     unneeded = _UNNEEDED_VERSION & wrapping_versions.c.watch.in_(select(watches.c.id).where(among))
     rows = connection.execute(_VERSIONS.where(unneeded).order_by(wrapping_versions.c.id)).all()
     touched = frozenset(WatchId(row.watch) for row in rows)
@@ -94,11 +96,11 @@ def _retire(connection: Connection, among: ColumnElement[bool], *, ids: Ids, now
         update(watches).where(watches.c.id == bindparam("watch")).values(revision=watches.c.revision + 1),
         [{"watch": watch} for watch in sorted(touched)],
     )
-    _tell(connection, rows, ids=ids, now=now)
+    _tell(connection, rows, recorder=recorder, now=now)
     return touched
 
 
-def _drop(connection: Connection, among: ColumnElement[bool], *, ids: Ids, now: datetime) -> None:
+def _drop(connection: Connection, among: ColumnElement[bool], *, recorder: Recorder, now: datetime) -> None:
     unneeded = connection.execute(select(watches.c.id, watches.c.host).where(among, _UNNEEDED_WATCH)).all()
     if not unneeded:
         return
@@ -117,10 +119,10 @@ def _drop(connection: Connection, among: ColumnElement[bool], *, ids: Ids, now: 
         delete(vaults).where(vaults.c.host == bindparam("vault"), ~exists().where(watches.c.host == vaults.c.host)),
         [{"vault": host} for host in sorted({row.host for row in unneeded})],
     )
-    _tell(connection, rows, ids=ids, now=now)
+    _tell(connection, rows, recorder=recorder, now=now)
 
 
-def _tell(connection: Connection, rows: Iterable[AnyRow], *, ids: Ids, now: datetime) -> None:
+def _tell(connection: Connection, rows: Iterable[AnyRow], *, recorder: Recorder, now: datetime) -> None:
     """Publish that versions can be disabled, but for those that another watch of the same key still needs."""
     retired = dict.fromkeys(watched_key(row).at(KeyVersion(row.version)) for row in rows)
     news = [
@@ -128,7 +130,7 @@ def _tell(connection: Connection, rows: Iterable[AnyRow], *, ids: Ids, now: date
         for identifier in retired
         if not _needed(connection, identifier)
     ]
-    record_key_events(connection, news, ids=ids, now=now)
+    record_key_events(connection, news, recorder=recorder, now=now)
 
 
 def _needed(connection: Connection, identifier: KeyIdentifier) -> bool:

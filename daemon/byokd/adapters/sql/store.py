@@ -6,18 +6,20 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
-from byokd.adapters.sql import accounts, outbox, rewraps, schema, service_keys, settling, verdicts, watches
+from byokd.adapters.sql import accounts, history, outbox, rewraps, schema, service_keys, settling, verdicts, watches
 from byokd.adapters.sql.census import census
+from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.engine import prepare_file
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import Database, InlineRunner, Runner, ThreadedRunner, transact
 from byokd.adapters.sql.sealed_store import SqlSealedStore
 from byokd.adapters.sql.sqlite_file import SqliteFile
 from byokd.domain.accounts import Account, AccountSpec
+from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, WatchId
 from byokd.domain.verdict import Watch
-from byokd.ports import Ids, KeyTarget
+from byokd.ports import Auditor, Ids, KeyTarget
 from byokd.records import Census, KeyPlacement, OutboxRow, RewrapQueue, RewrapWork, SealedKey, Settled, WrappedKey
 from byokd.settings import StoreSettings
 
@@ -25,41 +27,43 @@ SETTLE_BATCH = 500
 """Wraps that one transaction erases: others wait no longer for it than for a follower's."""
 
 
-def store_for(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+def store_for(settings: StoreSettings, *, ids: Ids, auditor: Auditor) -> "SqlStore":
     """Give the store over the database that `store.url` names without touching it yet; `prepare` opens it."""
     database = database_for(settings)
     runner = ThreadedRunner(database)
-    return SqlStore(runner, ids, open_it=partial(runner.open, partial(_make_usable, settings, database)))
+    return SqlStore(
+        runner, Recorder(ids, auditor), open_it=partial(runner.open, partial(_make_usable, settings, database))
+    )
 
 
-def open_sqlite(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+def open_sqlite(settings: StoreSettings, *, ids: Ids, auditor: Auditor) -> "SqlStore":
     """Open the database file: made (mode 0600) where it is missing, upgraded where the settings allow it.
 
     Raises:
         StoreUnavailableError: it cannot be used, another process uses it, or its schema is not this version's.
     """
-    return _opened(settings, ids=ids)
+    return _opened(settings, ids=ids, auditor=auditor)
 
 
-def open_postgres(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+def open_postgres(settings: StoreSettings, *, ids: Ids, auditor: Auditor) -> "SqlStore":
     """Open the PostgreSQL database, which must exist: upgraded where the settings allow it.
 
     Raises:
         StoreUnavailableError: it cannot be used, another process uses it, or its schema is not this version's.
     """
-    return _opened(settings, ids=ids)
+    return _opened(settings, ids=ids, auditor=auditor)
 
 
-def sqlite_store(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+def sqlite_store(settings: StoreSettings, *, ids: Ids, auditor: Auditor) -> "SqlStore":
     """Give the store over a database file without touching it yet; `prepare` opens it."""
-    return store_for(settings, ids=ids)
+    return store_for(settings, ids=ids, auditor=auditor)
 
 
-def _opened(settings: StoreSettings, *, ids: Ids) -> "SqlStore":
+def _opened(settings: StoreSettings, *, ids: Ids, auditor: Auditor) -> "SqlStore":
     database = database_for(settings)
     runner = ThreadedRunner(database)
     runner.open(partial(_make_usable, settings, database))
-    return SqlStore(runner, ids)
+    return SqlStore(runner, Recorder(ids, auditor))
 
 
 def database_for(settings: StoreSettings) -> Database:
@@ -83,11 +87,11 @@ def _make_usable(settings: StoreSettings, database: Database) -> None:
         raise wrong_schema(found.current, found.head)
 
 
-def open_inline(ids: Ids) -> "SqlStore":
+def open_inline(ids: Ids, auditor: Auditor) -> "SqlStore":
     """Open an empty database in memory that runs in the caller's thread, without giving way: for virtual time."""
     runner = InlineRunner()
     transact(runner.writer, schema.create)
-    return SqlStore(runner, ids)
+    return SqlStore(runner, Recorder(ids, auditor))
 
 
 def upgrade_database(settings: StoreSettings) -> schema.SchemaStatus:
@@ -128,9 +132,9 @@ def _offline(settings: StoreSettings) -> Iterator[Database]:
 class SqlStore(SqlSealedStore):
     """What byokd knows, in an SQL database. Obligations and errors of each method: see `byokd.ports.Store`."""
 
-    def __init__(self, runner: Runner, ids: Ids, *, open_it: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, runner: Runner, recorder: Recorder, *, open_it: Callable[[], None] = lambda: None) -> None:
         super().__init__(runner)
-        self._ids = ids
+        self._recorder = recorder
         self._open_it = open_it
 
     async def prepare(self) -> None:
@@ -173,7 +177,7 @@ class SqlStore(SqlSealedStore):
 
     async def commit_decision(self, watch: Watch, decision: Decision, *, now: datetime) -> Watch:
         """See `Store.commit_decision`."""
-        return await self._runner.write(verdicts.commit_decision, watch, decision, ids=self._ids, now=now)
+        return await self._runner.write(verdicts.commit_decision, watch, decision, recorder=self._recorder, now=now)
 
     async def record_due(self, due: Mapping[WatchId, datetime]) -> None:
         """See `Store.record_due`."""
@@ -181,7 +185,7 @@ class SqlStore(SqlSealedStore):
 
     async def follow(self, *, limit: int, now: datetime) -> int:
         """See `Store.follow`."""
-        return await self._runner.write(verdicts.follow_verdicts, limit=limit, ids=self._ids, now=now)
+        return await self._runner.write(verdicts.follow_verdicts, limit=limit, recorder=self._recorder, now=now)
 
     async def rewrap_queues(self, *, now: datetime) -> Sequence[RewrapQueue]:
         """See `Store.rewrap_queues`."""
@@ -193,17 +197,21 @@ class SqlStore(SqlSealedStore):
 
     async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
         """See `Store.commit_rewrap`."""
-        await self._runner.write(rewraps.commit_rewrap, work, sealed, ids=self._ids, now=now)
+        await self._runner.write(rewraps.commit_rewrap, work, sealed, recorder=self._recorder, now=now)
 
     async def rewrap_failed(self, work: RewrapWork, message: str, *, now: datetime, retry_at: datetime) -> None:
         """See `Store.rewrap_failed`."""
-        await self._runner.write(rewraps.rewrap_failed, work, message, ids=self._ids, now=now, retry_at=retry_at)
+        await self._runner.write(
+            rewraps.rewrap_failed, work, message, recorder=self._recorder, now=now, retry_at=retry_at
+        )
 
     async def settle(self, *, before: datetime, now: datetime) -> Settled:
         """See `Store.settle`. Then what was erased is gone from the files too; while a backup reads them, next time."""
         settled, last = Settled(0, frozenset()), SETTLE_BATCH
         while last == SETTLE_BATCH:
-            part = await self._runner.write(settling.settle, before=before, limit=SETTLE_BATCH, ids=self._ids, now=now)
+            part = await self._runner.write(
+                settling.settle, before=before, limit=SETTLE_BATCH, recorder=self._recorder, now=now
+            )
             settled, last = Settled(settled.erased + part.erased, settled.watches | part.watches), part.erased
         await self._runner.scrub()
         return settled
@@ -225,18 +233,20 @@ class SqlStore(SqlSealedStore):
     ) -> Account:
         """See `Store.create_account`."""
         return await self._runner.write(
-            accounts.create_account, spec, placement, incarnation=incarnation, ids=self._ids, now=now
+            accounts.create_account, spec, placement, incarnation=incarnation, recorder=self._recorder, now=now
         )
 
     async def update_account(
         self, account: Account, spec: AccountSpec, placement: KeyPlacement | None, *, now: datetime
     ) -> Account:
         """See `Store.update_account`."""
-        return await self._runner.write(accounts.update_account, account, spec, placement, ids=self._ids, now=now)
+        return await self._runner.write(
+            accounts.update_account, account, spec, placement, recorder=self._recorder, now=now
+        )
 
     async def delete_account(self, account: AccountId, *, now: datetime) -> bool:
         """See `Store.delete_account`. Its wraps are gone from the files when this returns, as after `settle`."""
-        deleted = await self._runner.write(accounts.delete_account, account, ids=self._ids, now=now)
+        deleted = await self._runner.write(accounts.delete_account, account, recorder=self._recorder, now=now)
         if deleted:
             await self._runner.scrub()
         return deleted
@@ -259,7 +269,27 @@ class SqlStore(SqlSealedStore):
 
     async def forget(self, *, before: datetime, limit: int) -> int:
         """See `Store.forget`."""
-        return await self._runner.write(outbox.forget, before=before, limit=limit)
+        return await self._runner.write(outbox.forget, before=before, limit=limit, recorder=self._recorder)
+
+    async def history(self, *, after: int, limit: int, stream: str | None = None) -> Sequence[OutboxRow]:
+        """See `Store.history`."""
+        return await self._runner.read(history.history, after=after, limit=limit, stream=stream)
+
+    async def number_before(self, since: datetime) -> int:
+        """See `Store.number_before`."""
+        return await self._runner.read(history.number_before, since)
+
+    async def heads(self) -> Heads:
+        """See `Store.heads`."""
+        return await self._runner.read(history.heads)
+
+    async def untold_since(self) -> datetime | None:
+        """See `Store.untold_since`."""
+        return await self._runner.read(history.untold_since)
+
+    async def record_heads(self, heads: Heads, *, now: datetime) -> None:
+        """See `Store.record_heads`."""
+        await self._runner.write(history.record_heads, heads, recorder=self._recorder, now=now)
 
     async def record_service_key_checks(self, checks: Mapping[tuple[str, str], bytes]) -> None:
         """See `Store.record_service_key_checks`."""

@@ -186,12 +186,12 @@ class StoreIdentityColumns(TypedColumns):
 class EventColumns(TypedColumns):
     """Outbox and record in one: only `published_at` is ever written again. Events outlive their accounts.
 
-    Once published they are deleted when they are old.
+    Once published they are deleted when they are old. Each signs, under the audit key, its predecessor in its stream.
     """
 
     number: Named[int] = Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     id: Named[str] = Column(String, nullable=False, unique=True)
-    stream: Named[str]
+    stream: Named[str] = Column(BY_CODE_POINT, nullable=False)
     type: Named[str]
     time: Named[datetime] = Column(Instant, nullable=False)
     account: Named[str | None]
@@ -200,6 +200,22 @@ class EventColumns(TypedColumns):
     data: Named[Any] = Column(Document, nullable=False)
     retained: Named[str]
     published_at: Named[datetime | None] = Column(Instant)
+    previous: Named[bytes] = Column(LargeBinary, nullable=False)
+    mac: Named[bytes] = Column(LargeBinary, nullable=False)
+    audit_key: Named[str]
+
+
+class ChainColumns(TypedColumns):
+    """Where the kept events of a stream begin and end, signed. It stays when all its events are forgotten."""
+
+    stream: Named[str] = Column(BY_CODE_POINT, primary_key=True)
+    floor: Named[bytes] = Column(LargeBinary, nullable=False)
+    floor_number: Named[int] = Column(BigInteger, nullable=False)
+    forgotten: Named[int] = Column(BigInteger, nullable=False)
+    head: Named[bytes] = Column(LargeBinary, nullable=False)
+    length: Named[int] = Column(BigInteger, nullable=False)
+    audit_key: Named[str]
+    mac: Named[bytes] = Column(LargeBinary, nullable=False)
 
 
 vaults = Table("vaults", metadata, VaultColumns)
@@ -249,8 +265,10 @@ events = Table(
     metadata,
     EventColumns,
     UniqueConstraint("account", "incarnation", "sequence", name="one_event_per_sequence"),
+    Index("ix_events_stream", "stream", "number"),
     sqlite_autoincrement=True,
 )
+chains = Table("chains", metadata, ChainColumns, sqlite_with_rowid=False)
 
 
 def _partial(name: str, *columns: Column[Any], where: ColumnElement[bool], unique: bool = False) -> None:

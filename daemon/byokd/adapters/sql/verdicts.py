@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, exists, select, update
 
+from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.ledger import WATCHED_ACCOUNTS, Change, News, commit, expect
 from byokd.adapters.sql.outbox import record_key_events
 from byokd.adapters.sql.rows import account_of, verdict_of, verdict_values, warning_values
@@ -15,7 +16,7 @@ from byokd.domain.accounts import follow
 from byokd.domain.decide import Adoption, Decision
 from byokd.domain.identifiers import WatchId, WrappingVersionId
 from byokd.domain.verdict import Verdict, Watch, WrappingVersion
-from byokd.ports import Ids, StaleError
+from byokd.ports import StaleError
 
 _BEHIND = accounts.c.followed != wrapping_versions.c.number
 _UNCARRIED = wrapping_versions.c.carried != wrapping_versions.c.number
@@ -40,7 +41,9 @@ _FOLLOWERS = (
 _CARRIED = update(wrapping_versions).where(_UNCARRIED, ~_SOMEBODY_BEHIND).values(carried=wrapping_versions.c.number)
 
 
-def commit_decision(connection: Connection, watch: Watch, decision: Decision, *, ids: Ids, now: datetime) -> Watch:
+def commit_decision(
+    connection: Connection, watch: Watch, decision: Decision, *, recorder: Recorder, now: datetime
+) -> Watch:
     """See `Store.commit_decision`."""
     _guard(connection, watch, decision)
     _write_verdicts(connection, watch, decision.verdicts)
@@ -51,7 +54,7 @@ def commit_decision(connection: Connection, watch: Watch, decision: Decision, *,
     if decision.adoption is not None:
         adopted = _adopt(connection, watch.id, decision.adoption, now=now)
         versions, current, known = (*versions, adopted), adopted.id, known | {adopted.version}
-    record_key_events(connection, [(watch.key, event) for event in decision.events], ids=ids, now=now)
+    record_key_events(connection, [(watch.key, event) for event in decision.events], recorder=recorder, now=now)
     return replace(
         watch,
         revision=watch.revision + 1,
@@ -105,7 +108,7 @@ def _adopt(connection: Connection, watch: WatchId, adoption: Adoption, *, now: d
     )
 
 
-def follow_verdicts(connection: Connection, *, limit: int, ids: Ids, now: datetime) -> int:
+def follow_verdicts(connection: Connection, *, limit: int, recorder: Recorder, now: datetime) -> int:
     """See `Store.follow`. Lower verdict numbers first, then by account; zero means that nobody is left behind."""
     rows = connection.execute(_FOLLOWERS, {"most": limit}).all()
     verdicts = _verdicts(connection, {row.wrapping_version for row in rows})
@@ -114,7 +117,7 @@ def follow_verdicts(connection: Connection, *, limit: int, ids: Ids, now: dateti
         before, verdict = account_of(row), verdicts[row.wrapping_version]
         after, types = follow(before, verdict)
         changes.append(Change.of(before, after, [News(type_, verdict) for type_ in types], now=now))
-    commit(connection, changes, ids=ids, now=now)
+    commit(connection, changes, recorder=recorder, now=now)
     connection.execute(_CARRIED)
     return len(changes)
 

@@ -32,6 +32,7 @@ def upgrade() -> None:
     _rotations()
     _store_identity()
     _events()
+    _chains()
 
 
 def _partial(name: str, table: str, column: str, where: sa.ColumnElement[bool], *, unique: bool = False) -> None:
@@ -239,7 +240,7 @@ def _events() -> None:
         "events",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("id", sa.String, nullable=False),
-        sa.Column("stream", sa.String, nullable=False),
+        sa.Column("stream", _BY_CODE_POINT, nullable=False),
         sa.Column("type", sa.String, nullable=False),
         sa.Column("time", _INSTANT, nullable=False),
         sa.Column("account", sa.String),
@@ -248,6 +249,9 @@ def _events() -> None:
         sa.Column("data", sa.Text, nullable=False),
         sa.Column("retained", sa.String, nullable=False),
         sa.Column("published_at", _INSTANT),
+        sa.Column("previous", sa.LargeBinary, nullable=False),
+        sa.Column("mac", sa.LargeBinary, nullable=False),
+        sa.Column("audit_key", sa.String, nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_events"),
         sa.UniqueConstraint("account", "incarnation", "sequence", name="one_event_per_sequence"),
         sa.UniqueConstraint("id", name="uq_events_id"),
@@ -255,3 +259,20 @@ def _events() -> None:
     )
     _partial("ix_events_unpublished", "events", "number", sa.column("published_at").is_(None))
     _partial("ix_events_published", "events", "time", sa.column("published_at").is_not(None))
+    op.create_index("ix_events_stream", "events", ["stream", "number"])
+
+
+def _chains() -> None:
+    op.create_table(
+        "chains",
+        sa.Column("stream", _BY_CODE_POINT, nullable=False),
+        sa.Column("floor", sa.LargeBinary, nullable=False),
+        sa.Column("floor_number", sa.BigInteger, nullable=False),
+        sa.Column("forgotten", sa.BigInteger, nullable=False),
+        sa.Column("head", sa.LargeBinary, nullable=False),
+        sa.Column("length", sa.BigInteger, nullable=False),
+        sa.Column("audit_key", sa.String, nullable=False),
+        sa.Column("mac", sa.LargeBinary, nullable=False),
+        sa.PrimaryKeyConstraint("stream", name="pk_chains"),
+        sqlite_with_rowid=False,
+    )
