@@ -217,3 +217,16 @@ class Rotation:
     begun_at: datetime
     ended_at: datetime | None
     stuck: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedEvent:
+    """An event with all that it signs, and its signature (docs/operations.md says how it is made)."""
+
+    event: OutboxRow
+    account: str | None
+    incarnation: str | None
+    sequence: int | None
+    previous: bytes
+    mac: bytes
+    audit_key: str

@@ -173,6 +173,10 @@ class StoreSettings(_Group):
     """How long published events are kept: a quarter, for questions that come late. Unpublished ones and the last of
     each account are kept on, for the bus."""
 
+    audit_interval: Duration = timedelta(hours=1)
+    """How often the heads of the signed history are published, when something was recorded since: what is rewritten
+    later than that differs from what the bus was told."""
+
     @model_validator(mode="after")
     def _can_be_used(self) -> Self:
         if self.path is None and find_spec("psycopg") is None:

@@ -3,21 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import cast
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.sql import SqlStore
-from byokd.adapters.sql.tables import events
+from byokd.adapters.sql.chain import Recorder, append
+from byokd.adapters.sql.rows import Values
 from byokd.ports import BusMessage, Store, StoreUnavailableError
 from byokd.records import OutboxRow, Retained
 from byokd.runtime.clock import SystemClock, SystemRandomness
 from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher
 from byokd.settings import MqttSettings
+from store.builders import auditor
 
 PREFIX = "byokd/v1"
 TIME = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -49,20 +52,27 @@ def row(stream: str = "accounts/a", *, retained: Retained = Retained.SET, **data
     return OutboxRow(number, f"id-{number}", stream, "byokd.account.updated", TIME, data, retained)
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    id: str
+
+    def new(self) -> str:
+        return self.id
+
+
 async def commit(store: SqlStore, *drafts: OutboxRow) -> None:
     """Write events as they are, without the accounts they would belong to."""
 
     def write(connection: Connection) -> None:
         for draft in drafts:
-            values = {
-                "id": draft.id,
+            values: Values = {
                 "stream": draft.stream,
                 "type": draft.type,
                 "time": draft.time,
                 "data": dict(draft.data),
                 "retained": str(draft.retained),
             }
-            connection.execute(insert(events).values(values))
+            append(connection, [values], Recorder(_Given(draft.id), auditor()))
 
     await store._runner.write(write)
 

@@ -3,7 +3,7 @@
 import asyncio
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import click
@@ -46,16 +46,26 @@ async def _call(socket_path: Path, method: str, path: str, *, ref: str | None, b
             async with session.request(method, f"http://byokd{path}", params=parameters, json=body) as response:
                 answer = await response.json()
         except aiohttp.ClientConnectorError as error:
-            fail(
-                f"cannot reach the daemon at {socket_path}: {error.os_error.strerror or 'not there'}",
-                hint="is it running? may you use the socket (its group)? --socket or BYOKD_SOCKET names another",
-            )
+            unreachable(socket_path, error)
         except (aiohttp.ClientError, ValueError) as error:
             fail(f"the daemon at {socket_path} broke off: {type(error).__name__}", hint="look at its log")
     mistaken = response.status == HTTPStatus.UNPROCESSABLE_ENTITY and "mistakes" in answer
     if not (response.ok or mistaken):
-        detail = answer.get("detail", {})
-        if isinstance(detail, dict):
-            fail(str(detail.get("message", "refused")), hint=detail.get("hint") or None)
-        fail(f"the daemon did not understand the request: {detail}", code=ExitCode.USAGE)
+        refused(answer)
     return response.status, answer
+
+
+def unreachable(socket_path: Path, error: aiohttp.ClientConnectorError) -> NoReturn:
+    """Say that there is no daemon, and end."""
+    fail(
+        f"cannot reach the daemon at {socket_path}: {error.os_error.strerror or 'not there'}",
+        hint="is it running? may you use the socket (its group)? --socket or BYOKD_SOCKET names another",
+    )
+
+
+def refused(answer: dict[str, Any]) -> NoReturn:
+    """Say why the daemon refuses, and end."""
+    detail = answer.get("detail", {})
+    if isinstance(detail, dict):
+        fail(str(detail.get("message", "refused")), hint=detail.get("hint") or None)
+    fail(f"the daemon did not understand the request: {detail}", code=ExitCode.USAGE)

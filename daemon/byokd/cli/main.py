@@ -7,6 +7,7 @@ import click
 
 _PLACES = {
     "accounts": "byokd.cli.accounts:accounts",
+    "audit": "byokd.cli.audit:audit",
     "check": "byokd.cli.accounts:check",
     "check-config": "byokd.cli.service:check_config",
     "db": "byokd.cli.database:db",
@@ -14,6 +15,7 @@ _PLACES = {
     "emulator": "byokd.cli.emulator:emulator",
     "republish": "byokd.cli.bus:republish",
     "run": "byokd.cli.service:run",
+    "watch": "byokd.cli.watch:watch",
 }
 """Where each command is. Loaded on first use: a verb must not wait for what only others need."""
 

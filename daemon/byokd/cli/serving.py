@@ -57,12 +57,15 @@ async def _run(settings: Settings) -> None:
             http="{}:{}".format(*listener.getsockname()[:2]),
         )
         health = HttpTask(health_application(probes, settings.http), listener)
-        management = HttpTask(management_application(managed), unix_listener)
+        management = HttpTask(management_application(managed, service.tailing), unix_listener)
         daemon = service.daemon(
             stop,
             prepare=wired.store.prepare,
             always=[NamedTask("http", health.run), NamedTask("management", management.run)],
-            closing=[Farewell("management", management.stop, GOODBYE)],
+            closing=[
+                Farewell("watchers", service.tailing.close, GOODBYE),
+                Farewell("management", management.stop, GOODBYE),
+            ],
         )
         await daemon.run()
 

@@ -33,6 +33,10 @@ class Flaw(StrEnum):
     HEAD_UNKNOWN = "head-unknown"
 
 
+class ForgottenError(Exception):
+    """What is asked about was forgotten in good order since."""
+
+
 @dataclass(frozen=True, slots=True)
 class Defect:
     """One thing that is wrong: what, where (`number` is the event's, or the one before the gap) and in words."""
@@ -130,16 +134,14 @@ def _moment(time: object) -> object:
 
 def _field(value: object) -> bytes:
     """Tell apart what is of another type or length, so that no two records have the same bytes."""
-    match value:
-        case str():
-            tag, content = b"t", value.encode("utf-8", "surrogateescape")
-        case bytes():
-            tag, content = b"b", value
-        case None:
-            return b"n"
-        case _:
-            tag, content = b"i" if type(value) is int else b"?", repr(value).encode()
-    return tag + len(content).to_bytes(8, "big") + content
+    if isinstance(value, str):
+        content = value.encode("utf-8", "surrogateescape")
+        return b"t%d:%b" % (len(content), content)
+    if isinstance(value, bytes):
+        return b"b%d:%b" % (len(value), value)
+    if value is None:
+        return b"n"
+    return b"%c%b:" % (b"i" if type(value) is int else b"?", repr(value).encode())
 
 
 class Genuine(StrEnum):
@@ -247,11 +249,28 @@ class Heads:
     last_event: int
     digest: str
 
-    @classmethod
-    def of(cls, heads: Iterable[tuple[str, bytes]], *, last_event: int) -> "Heads":
-        """Digest the heads, which come in the order of their streams."""
-        streams, digest = 0, hashlib.sha256()
-        for stream, head in heads:
-            streams += 1
-            digest.update(f"{head.hex()} {stream}\n".encode("utf-8", "surrogateescape"))
-        return cls(streams, last_event, digest.hexdigest())
+
+class HeadsDigest:
+    """Makes the digest of heads that come in the order of their streams."""
+
+    def __init__(self) -> None:
+        self._streams = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, stream: str, head: bytes) -> None:
+        """Take the next one."""
+        self._streams += 1
+        self._digest.update(f"{head.hex()} {stream}\n".encode("utf-8", "surrogateescape"))
+
+    def heads(self, *, last_event: int) -> Heads:
+        """Give the result."""
+        return Heads(self._streams, last_event, self._digest.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHead:
+    """A stream's head as it was exported, and how many events the stream had had by then."""
+
+    stream: str
+    head: bytes
+    length: int

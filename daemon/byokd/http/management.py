@@ -7,12 +7,14 @@ from fastapi.responses import JSONResponse
 
 from byokd.http.account_routes import account_routes
 from byokd.http.bus_routes import bus_routes
+from byokd.http.event_routes import event_routes
 from byokd.http.managed import Managed
 from byokd.ports import StoreUnavailableError
 from byokd.runtime.manifest import MAX_CHARS
+from byokd.runtime.tailing import Tailing
 
 
-def management_application(managed: Managed) -> FastAPI:
+def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     """Make the application that listens on the Unix socket."""
     application = FastAPI(title="byokd management", docs_url=None, redoc_url=None, openapi_url=None)
     application.add_exception_handler(StoreUnavailableError, _store_unavailable)
@@ -24,6 +26,7 @@ def management_application(managed: Managed) -> FastAPI:
     application.get("/status")(status)
     application.include_router(account_routes(managed))
     application.include_router(bus_routes(managed))
+    application.include_router(event_routes(managed, tailing))
     return application
 
 

@@ -25,7 +25,7 @@ def messages(row: OutboxRow, *, prefix: str) -> tuple[BusMessage, ...]:
     The same row gives the same bytes, whoever sends it and however often: `source` and `id` name the event.
     """
     topic = f"{prefix}/{row.stream}"
-    payload = _cloud_event(row.id, row.type, source=prefix, subject=row.stream, time=instant(row.time), data=row.data)
+    payload = _encoded(cloud_event(row, prefix=prefix))
     event = BusMessage(f"{topic}/events", payload, retain=False)
     match row.retained:
         case Retained.KEEP:
@@ -36,19 +36,26 @@ def messages(row: OutboxRow, *, prefix: str) -> tuple[BusMessage, ...]:
             return event, BusMessage(f"{topic}/state", b"", retain=True)
 
 
+def cloud_event(row: OutboxRow, *, prefix: str) -> dict[str, JsonValue | Mapping[str, JsonValue]]:
+    """Give an event as it is sent to the bus."""
+    return _envelope(row.id, row.type, source=prefix, subject=row.stream, time=instant(row.time), data=row.data)
+
+
 def daemon_message(status: DaemonStatus, *, prefix: str, instance: str, version: str, event_id: str) -> BusMessage:
     """Give the retained message that tells whether a daemon is there.
 
     It has no `time`: as a Will it is written long before it is sent.
     """
     subject = f"daemons/{instance}"
-    payload = _cloud_event(
-        event_id,
-        f"byokd.daemon.{status}",
-        source=prefix,
-        subject=subject,
-        time=None,
-        data={"status": str(status), "instance": instance, "version": version},
+    payload = _encoded(
+        _envelope(
+            event_id,
+            f"byokd.daemon.{status}",
+            source=prefix,
+            subject=subject,
+            time=None,
+            data={"status": str(status), "instance": instance, "version": version},
+        )
     )
     return BusMessage(f"{prefix}/{subject}/status", payload, retain=True)
 
@@ -63,10 +70,10 @@ def presence_client_id(prefix: str, instance: str) -> str:
     return f"byokd-presence-{prefix.replace('/', '-')}-{instance}"
 
 
-def _cloud_event(
+def _envelope(
     event_id: str, event_type: str, *, source: str, subject: str, time: str | None, data: Mapping[str, JsonValue]
-) -> bytes:
-    event = {
+) -> dict[str, JsonValue | Mapping[str, JsonValue]]:
+    return {
         "specversion": "1.0",
         "id": event_id,
         "source": source,
@@ -76,4 +83,7 @@ def _cloud_event(
         "datacontenttype": "application/json",
         "data": dict(data),
     }
+
+
+def _encoded(event: Mapping[str, JsonValue | Mapping[str, JsonValue]]) -> bytes:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()

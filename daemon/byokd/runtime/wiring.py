@@ -1,8 +1,8 @@
 """Joins the runtime to the adapters. The only module of the runtime that imports them."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -14,12 +14,16 @@ from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
 from byokd.adapters.sealing.auditor import HmacAuditor
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
+from byokd.adapters.sql.audit import Audit, export, reading
 from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
+from byokd.domain.chain import Heads, KnownHead
 from byokd.domain.identifiers import WatchId
 from byokd.domain.verdict import Policy
 from byokd.domain.vocabulary import DetectedBy
 from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, Store
+from byokd.records import SignedEvent
 from byokd.runtime.account_keys import AccountKeys
+from byokd.runtime.auditing import Auditing
 from byokd.runtime.checker import Checker
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
@@ -34,6 +38,8 @@ from byokd.runtime.registrar import Registrar
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.service_keys import prove_service_keys
+from byokd.runtime.since import parse_since
+from byokd.runtime.tailing import Tailing
 from byokd.settings import CheckSettings, Settings
 
 
@@ -74,6 +80,10 @@ class Service:
         self._join_watching()
         self._join_account_keys()
         self.housekeeper = Housekeeper(self.store, clock=self.clock, retention=settings.store.history_retention)
+        self.auditing = Auditing(
+            self.store, clock=self.clock, interval=settings.store.audit_interval, on_change=self.publisher.notify
+        )
+        self.tailing = Tailing(self.store)
         self.observer = Observer(
             self.store, clock=self.clock, health=self.health, metrics=self.metrics, publisher=self.publisher
         )
@@ -184,6 +194,7 @@ class Service:
                 NamedTask("scheduler", self.scheduler.run),
                 NamedTask("observer", self.observer.run),
                 NamedTask("housekeeper", self.housekeeper.run),
+                NamedTask("auditing", self.auditing.run),
             ],
             farewells=[
                 *closing,
@@ -278,6 +289,38 @@ def store_schema(settings: Settings) -> SchemaVersions:
     """
     found = database_status(settings.store)
     return SchemaVersions(found.current, found.head)
+
+
+@contextmanager
+def opened_audit(settings: Settings) -> Iterator[Audit]:
+    """Open the record of events to verify it, beside a running daemon.
+
+    Raises:
+        StoreUnavailableError: there is no database.
+        ServiceKeysUnusableError: the service's own keys are missing, unsafe or malformed.
+    """
+    auditor = HmacAuditor(FileServiceKeys(settings.service_keys.directory))
+    with reading(settings.store) as engine:
+        yield Audit(engine, auditor)
+
+
+def export_history(
+    settings: Settings,
+    *,
+    since: str | None,
+    events: bool,
+    on_event: Callable[[SignedEvent], None],
+    on_head: Callable[[KnownHead], None],
+) -> Heads:
+    """Hand over the record of events, or its heads alone, beside a running daemon; give the digest of the heads.
+
+    Raises:
+        SinceInvalidError: it is not to be understood since when.
+        StoreUnavailableError: the database cannot be used.
+    """
+    begin = 0 if since is None else parse_since(since, now=SystemClock().now())
+    with reading(settings.store) as engine:
+        return export(engine, since=begin if events else None, on_event=on_event, on_head=on_head)
 
 
 def policy(checks: CheckSettings) -> Policy:

@@ -9,7 +9,7 @@ from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.outbox import COLUMNS, SERVICE, outbox_row, record_service_event
 from byokd.adapters.sql.tables import chains, events
 from byokd.domain.accounts import JsonValue
-from byokd.domain.chain import Heads
+from byokd.domain.chain import Heads, HeadsDigest
 from byokd.domain.vocabulary import EventType
 from byokd.records import OutboxRow
 
@@ -52,7 +52,10 @@ def heads(connection: Connection) -> Heads:
     """See `Store.heads`."""
     last = connection.scalar(_LAST) or 0
     rows = connection.execute(_HEADS.execution_options(yield_per=PAGE))
-    return Heads.of(((row.stream, row.head) for row in rows), last_event=last)
+    digest = HeadsDigest()
+    for stream, head in rows:
+        digest.add(stream, head)
+    return digest.heads(last_event=last)
 
 
 def untold_since(connection: Connection) -> datetime | None:

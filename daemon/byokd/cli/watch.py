@@ -1,0 +1,81 @@
+"""`byokd watch`: what happens, as it is committed."""
+
+import asyncio
+import json
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+
+from byokd.cli.daemon_calls import json_option, refused, socket_option, unreachable
+from byokd.cli.voice import fail
+from byokd.domain.vocabulary import EventType
+
+LINE_BYTES = 2**20
+"""Far longer than any event."""
+
+
+@click.command()
+@click.option(
+    "--since",
+    help="First what was committed after this event number, from this time on, or this long back, such as 10min.",
+)
+@click.option("--account", help="Events of this account only, by ARM id or name.")
+@click.option("--type", "event_type", type=click.Choice(list(EventType)), metavar="TYPE", help="Events of this type.")
+@click.option("--follow/--no-follow", default=True, help="Go on with what is committed from now on.", show_default=True)
+@socket_option
+@json_option
+def watch(
+    since: str | None, account: str | None, event_type: str | None, follow: bool, socket_path: Path, as_json: bool
+) -> None:
+    """Print events as a running daemon commits them; with --no-follow, those that are kept."""
+    asked = {"since": since, "account": account, "type": event_type, "live": "true" if follow else "false"}
+    parameters = {name: value for name, value in asked.items() if value is not None}
+    try:
+        last = asyncio.run(_watch(socket_path, parameters, as_json=as_json))
+    except KeyboardInterrupt:
+        return
+    if follow:
+        fail("the daemon ended the stream: it stops", hint=f"watch again with --since {last}" if last else None)
+
+
+async def _watch(socket_path: Path, parameters: dict[str, str], *, as_json: bool) -> int | None:
+    connector = aiohttp.UnixConnector(path=str(socket_path))
+    timeout = aiohttp.ClientTimeout(total=None)
+    last: int | None = None
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=LINE_BYTES) as session:
+        try:
+            async with session.get("http://byokd/events", params=parameters) as response:
+                if response.status != HTTPStatus.OK:
+                    refused(await response.json())
+                async for line in response.content:
+                    if line.strip():
+                        last = _show(json.loads(line), as_json=as_json)
+        except aiohttp.ClientConnectorError as error:
+            unreachable(socket_path, error)
+        except (aiohttp.ClientError, ValueError) as error:
+            fail(f"the daemon at {socket_path} broke off: {type(error).__name__}", hint="look at its log")
+    return last
+
+
+def _show(event: dict[str, Any], *, as_json: bool) -> int:
+    if "error" in event:
+        fail(event["error"], hint=event["hint"])
+    click.echo(json.dumps(event, ensure_ascii=False, separators=(",", ":")) if as_json else _line(event))
+    return int(event["number"])
+
+
+def _line(event: dict[str, Any]) -> str:
+    """Tell an event in a line: when, of what, what, and what became of it."""
+    data = event["data"]
+    about = event["subject"].rpartition("/")[2]
+    what = [event["time"], f"#{event['number']}", about, event["type"].removeprefix("byokd.")]
+    if "state" in data:
+        what.append(data["state"])
+    if data.get("reason"):
+        what.append(data["reason"])
+    elif "keyIdentifier" in data and "state" not in data:
+        what.append(data["keyIdentifier"])
+    return "  ".join(str(part) for part in what)
