@@ -6,17 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, bindparam, event, exists, func, select, type_coerce
 from sqlalchemy.types import NullType
 
-from byokd.adapters.sql.engine import reader_engine
 from byokd.adapters.sql.history import PAGE, number_before
 from byokd.adapters.sql.outbox import COLUMNS, outbox_row
 from byokd.adapters.sql.rows import AnyRow
 from byokd.adapters.sql.runners import transact
+from byokd.adapters.sql.store import database_for
 from byokd.adapters.sql.tables import accounts, chains, events
 from byokd.domain.chain import Chain, Defect, Flaw, ForgottenError, Genuine, Heads, HeadsDigest, KnownHead, Link, Walk
 from byokd.domain.vocabulary import EventType
@@ -99,15 +98,17 @@ def reading(settings: StoreSettings) -> Iterator[Engine]:
     Raises:
         StoreUnavailableError: there is none.
     """
-    path = Path(settings.url.removeprefix("sqlite:///")).absolute()
-    if not path.is_file():
-        raise StoreUnavailableError(f"there is no database {path}", hint="store.url of these settings names it")
-    engine = reader_engine(path, busy_timeout=settings.busy_timeout)
-    event.listen(engine, "connect", _take_any_bytes)
+    if settings.path is not None and not settings.path.is_file():
+        raise StoreUnavailableError(
+            f"there is no database {settings.path}", hint="store.url of these settings names it"
+        )
+    database = database_for(settings)
+    if path is not None:
+        event.listen(database.reader, "connect", _take_any_bytes)
     try:
-        yield engine
+        yield database.reader
     finally:
-        engine.dispose()
+        database.release()
 
 
 def _take_any_bytes(connection: sqlite3.Connection, _record: object) -> None:
