@@ -321,8 +321,12 @@ class ServiceKeySettings(_Group):
     layer over every stored secret, the audit key chains the record of events.
     """
 
-    directory: AbsolutePath = Path("/etc/byokd/keys")
-    """Where they are. Files that group or others can read are refused."""
+    directory: AbsolutePath | None = None
+    """Where they are. Unset: `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) when a file in it is named like a
+    service key, else `/etc/byokd/keys`; never both. Files that group or others can read are refused."""
+
+    verify_concurrency: Annotated[int, Field(ge=1, le=100)] = 4
+    """Account keys that `byokd keys verify` has unwrapped at once. Each costs the customer's vault one call."""
 
 
 class MqttSettings(_Group):

@@ -1,6 +1,9 @@
 """Calls to a running daemon over its Unix socket."""
 
 import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,18 +40,37 @@ def call(socket_path: Path, method: str, path: str, *, ref: str | None = None, b
     return asyncio.run(_call(socket_path, method, path, ref=ref, body=body))
 
 
+def lines_of(socket_path: Path, path: str) -> Iterator[Any]:
+    """POST to the daemon and give the JSON of each line of its answer as it comes; end the program as `call` does."""
+    with asyncio.Runner() as runner:
+        lines = _lines(socket_path, path)
+        try:
+            while (line := runner.run(anext(lines, None))) is not None:
+                yield line
+        finally:
+            runner.run(lines.aclose())
+
+
+async def _lines(socket_path: Path, path: str) -> AsyncGenerator[Any, None]:
+    connector = aiohttp.UnixConnector(path=str(socket_path))
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=TIMEOUT_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        with _broken_off(socket_path):
+            async with session.post(f"http://byokd{path}", json={}) as response:
+                if not response.ok:
+                    refused(await response.json())
+                async for line in response.content:
+                    yield json.loads(line)
+
+
 async def _call(socket_path: Path, method: str, path: str, *, ref: str | None, body: object) -> tuple[int, Any]:
     connector = aiohttp.UnixConnector(path=str(socket_path))
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        try:
-            parameters = None if ref is None else {"ref": ref}
+        parameters = None if ref is None else {"ref": ref}
+        with _broken_off(socket_path):
             async with session.request(method, f"http://byokd{path}", params=parameters, json=body) as response:
                 answer = await response.json()
-        except aiohttp.ClientConnectorError as error:
-            unreachable(socket_path, error)
-        except (aiohttp.ClientError, ValueError) as error:
-            fail(f"the daemon at {socket_path} broke off: {type(error).__name__}", hint="look at its log")
     mistaken = response.status == HTTPStatus.UNPROCESSABLE_ENTITY and "mistakes" in answer
     if not (response.ok or mistaken):
         refused(answer)
@@ -63,9 +85,20 @@ def unreachable(socket_path: Path, error: aiohttp.ClientConnectorError) -> NoRet
     )
 
 
-def refused(answer: dict[str, Any]) -> NoReturn:
+def refused(answer: Any) -> NoReturn:  # noqa: ANN401 - JSON
     """Say why the daemon refuses, and end."""
     detail = answer.get("detail", {})
     if isinstance(detail, dict):
         fail(str(detail.get("message", "refused")), hint=detail.get("hint") or None)
     fail(f"the daemon did not understand the request: {detail}", code=ExitCode.USAGE)
+
+
+@contextmanager
+def _broken_off(socket_path: Path) -> Iterator[None]:
+    """End the program with a hint when the daemon cannot be reached or does not finish its answer."""
+    try:
+        yield
+    except aiohttp.ClientConnectorError as error:
+        unreachable(socket_path, error)
+    except (aiohttp.ClientError, ValueError) as error:
+        fail(f"the daemon at {socket_path} broke off: {type(error).__name__}", hint="look at its log")

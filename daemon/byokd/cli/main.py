@@ -14,6 +14,7 @@ _PLACES = {
     "demo": "byokd.cli.demo:demo",
     "emulator": "byokd.cli.emulator:emulator",
     "republish": "byokd.cli.bus:republish",
+    "keys": "byokd.cli.keys:keys",
     "run": "byokd.cli.service:run",
     "watch": "byokd.cli.watch:watch",
 }

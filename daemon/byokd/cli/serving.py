@@ -53,6 +53,8 @@ async def _run(settings: Settings) -> None:
             service.registrar,
             service.scheduler,
             publisher=service.publisher,
+            resealer=service.resealer,
+            verifier=service.verifier,
             probes=probes,
             http="{}:{}".format(*listener.getsockname()[:2]),
         )

@@ -11,7 +11,9 @@ from byokd.http.health import Probes
 from byokd.ports import Store
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
+from byokd.runtime.resealer import Resealer
 from byokd.runtime.scheduler import Scheduler
+from byokd.runtime.verifying import Verifier
 from byokd.settings import Settings
 
 Reference = Annotated[str, Query(description="an ARM id, or a name that only one account has")]
@@ -26,6 +28,8 @@ class Managed:
     registrar: Registrar
     scheduler: Scheduler
     publisher: Publisher
+    resealer: Resealer
+    verifier: Verifier
     probes: Probes
     http: str
 

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from byokd.http.account_routes import account_routes
 from byokd.http.bus_routes import bus_routes
 from byokd.http.event_routes import event_routes
+from byokd.http.key_routes import key_routes
 from byokd.http.managed import Managed
 from byokd.ports import StoreUnavailableError
 from byokd.runtime.manifest import MAX_CHARS
@@ -27,6 +28,7 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     application.include_router(account_routes(managed))
     application.include_router(bus_routes(managed))
     application.include_router(event_routes(managed, tailing))
+    application.include_router(key_routes(managed))
     return application
 
 

@@ -34,6 +34,11 @@ class Metrics:
         self.rewraps = Counter("byokd_rewraps_total", "Rewraps", ["result"], registry=self.registry)
         for result in ("done", "failed"):
             self.rewraps.labels(result)
+        self.reseals = Counter(
+            "byokd_reseals_total", "Seals replaced by the newest service keys", ["result"], registry=self.registry
+        )
+        for result in ("done", "failed"):
+            self.reseals.labels(result)
         self.published = Counter(
             "byokd_events_published_total", "Events acknowledged by the broker", registry=self.registry
         )

@@ -1,6 +1,7 @@
 """Joins the runtime to the adapters. The only module of the runtime that imports them."""
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
 from byokd.adapters.sealing.auditor import HmacAuditor
 from byokd.adapters.sealing.key_files import FileServiceKeys
+from byokd.adapters.sealing.place import key_directory
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.audit import Audit, export, reading
+from byokd.adapters.sql.read_only import read_only_store
 from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
 from byokd.domain.chain import Heads, KnownHead
 from byokd.domain.identifiers import WatchId
@@ -30,16 +33,19 @@ from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
 from byokd.runtime.follower import Follower
 from byokd.runtime.health import Component, Health
 from byokd.runtime.housekeeper import Housekeeper
+from byokd.runtime.layers import Layers
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.observer import Observer
 from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
+from byokd.runtime.resealer import Resealer
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.service_keys import prove_service_keys
 from byokd.runtime.since import parse_since
 from byokd.runtime.tailing import Tailing
+from byokd.runtime.verifying import Verifier
 from byokd.settings import CheckSettings, Settings
 
 
@@ -79,6 +85,7 @@ class Service:
         self._join_bus()
         self._join_watching()
         self._join_account_keys()
+        self._join_service_keys()
         self.housekeeper = Housekeeper(self.store, clock=self.clock, retention=settings.store.history_retention)
         self.auditing = Auditing(
             self.store, clock=self.clock, interval=settings.store.audit_interval, on_change=self.publisher.notify
@@ -157,6 +164,19 @@ class Service:
             on_change=self._accounts_changed,
         )
 
+    def _join_service_keys(self) -> None:
+        outside = self.outside
+        layers = Layers(outside.sealer, outside.cipher)
+        self.resealer = Resealer(self.store, layers, outside.sealer, clock=self.clock, metrics=self.metrics)
+        self.verifier = Verifier(
+            self.store,
+            layers,
+            outside.keys,
+            clock=self.clock,
+            deadline=self.settings.rewrap.deadline,
+            concurrency=self.settings.service_keys.verify_concurrency,
+        )
+
     def daemon(
         self, stop: asyncio.Event, *, prepare: Body, always: Sequence[NamedTask], closing: Sequence[Farewell]
     ) -> Daemon:
@@ -191,6 +211,7 @@ class Service:
                 NamedTask("publisher", self.publisher.run),
                 NamedTask("follower", self.follower.run),
                 NamedTask("rewrapper", self.rewrapper.run),
+                NamedTask("resealer", self.resealer.run),
                 NamedTask("scheduler", self.scheduler.run),
                 NamedTask("observer", self.observer.run),
                 NamedTask("housekeeper", self.housekeeper.run),
@@ -241,7 +262,7 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
     """
     shrink_tls_buffers()
     clock, randomness, ids = SystemClock(), SystemRandomness(), UuidIds()
-    service_keys = FileServiceKeys(settings.service_keys.directory)
+    service_keys = FileServiceKeys(key_directory(settings.service_keys, os.environ))
     sealer = AesGcmSealer(service_keys, randomness)
     store = store_for(settings.store, ids=ids, auditor=HmacAuditor(service_keys))
     stack.push_async_callback(store.close)
@@ -261,6 +282,31 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
         ids=ids,
     )
     return Wired(Service(settings, outside), store)
+
+
+async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bool) -> Verifier:
+    """Fill the ports that verification needs, of which the store is only read; with or without the vaults.
+
+    Raises:
+        ServiceKeysUnusableError: the service's own keys are missing, unsafe or malformed.
+        StoreUnavailableError: the database cannot be read, or its schema is not this version's.
+    """
+    clock, randomness = SystemClock(), SystemRandomness()
+    sealer = AesGcmSealer(FileServiceKeys(key_directory(settings.service_keys, os.environ)), randomness)
+    keys: KeyService | None = None
+    if vaults:
+        outbound = await stack.enter_async_context(Outbound(settings.vaults, settings.network))
+        credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
+        stack.push_async_callback(credentials.close)
+        keys = sdk_service(outbound.kept, credentials, vaults=settings.vaults)
+    return Verifier(
+        read_only_store(settings.store),
+        Layers(sealer, HkdfAccountCipher(randomness)),
+        keys,
+        clock=clock,
+        deadline=settings.rewrap.deadline,
+        concurrency=settings.service_keys.verify_concurrency,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +345,7 @@ def opened_audit(settings: Settings) -> Iterator[Audit]:
         StoreUnavailableError: there is no database.
         ServiceKeysUnusableError: the service's own keys are missing, unsafe or malformed.
     """
-    auditor = HmacAuditor(FileServiceKeys(settings.service_keys.directory))
+    auditor = HmacAuditor(FileServiceKeys(key_directory(settings.service_keys, os.environ)))
     with reading(settings.store) as engine:
         yield Audit(engine, auditor)
 

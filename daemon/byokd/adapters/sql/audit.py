@@ -103,7 +103,7 @@ def reading(settings: StoreSettings) -> Iterator[Engine]:
             f"there is no database {settings.path}", hint="store.url of these settings names it"
         )
     database = database_for(settings)
-    if path is not None:
+    if settings.path is not None:
         event.listen(database.reader, "connect", _take_any_bytes)
     try:
         yield database.reader

@@ -30,7 +30,7 @@ def seal_uses(connection: Connection) -> Sequence[SealUse]:
     keys: dict[tuple[str, str | None], int] = defaultdict(int)
     for storage_key, system_key, number in connection.execute(_COUNTED_KEYS):
         keys[storage_key, system_key] = number
-    values: dict[str, int] = dict(connection.execute(_COUNTED_VALUES).tuples().all())
+    values = {row.storage_key: row[1] for row in connection.execute(_COUNTED_VALUES)}
     for storage_key in values:
         keys[storage_key, None] += 0
     return [
