@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
+from byokd.adapters.sealing.access import is_private
 from byokd.ports import ServiceKey, ServiceKeyMissingError, ServiceKeysUnusableError
 
 KEY_BYTES: Final = 32
@@ -99,7 +100,9 @@ class FileServiceKeys:
 
 def _names(directory: Path) -> list[str]:
     try:
-        if directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        writable = directory.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # Kubernetes mounts secrets with open modes, but for reading only.
+        if writable and not os.statvfs(directory).f_flag & os.ST_RDONLY:
             raise ServiceKeysUnusableError(
                 f"others than its owner can change {directory}", hint=f"chmod go-w {directory}"
             )
@@ -130,21 +133,31 @@ def _read_kind(directory: Path, kind: ServiceKey, *, names: list[str], flaws: li
 
 def _read(path: Path) -> bytes | _Flaw:
     content = b""
+    private = False
     try:
+        place = _place_of(path)
         # Looked at first, because merely opening a device can do something.
-        mode = path.lstat().st_mode
-        if stat.S_ISREG(mode):
-            with open(os.open(path, _OPENING), "rb") as file:  # noqa: PTH123 - flags that Path.open cannot pass on
-                mode = os.fstat(file.fileno()).st_mode
+        found = place.lstat()
+        if stat.S_ISREG(found.st_mode):
+            with open(os.open(place, _OPENING), "rb") as file:  # noqa: PTH123 - flags that Path.open cannot pass on
+                found = os.fstat(file.fileno())
+                private = is_private(file.fileno())
                 content = file.read(KEY_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         return _Flaw(
             f"{path} cannot be read: {reason}", "it must belong to the user that runs byokd, mode 0600 or 0400"
         )
-    if not stat.S_ISREG(mode):
-        return _Flaw(f"{path} is not a regular file", "put the key's file itself there, no link, pipe or device")
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if not stat.S_ISREG(found.st_mode):
+        return _Flaw(
+            f"{path} is not a regular file",
+            "put the key's file itself there, no pipe or device, and no link but to its namesake further down",
+        )
+    if os.geteuid() not in {0, found.st_uid} and found.st_uid != 0:
+        return _Flaw(
+            f"{path} belongs to another user", "it must belong to the user that runs byokd or to root; chown it"
+        )
+    if not private:
         return _Flaw(
             f"others than its owner can read {path}",
             f"chmod 0600 {path}; if others may have read it, add a key under a new id",
@@ -154,6 +167,15 @@ def _read(path: Path) -> bytes | _Flaw:
             f"{path} does not hold {KEY_BYTES} bytes", "a key is raw bytes, neither base64 nor with a line break"
         )
     return content
+
+
+def _place_of(path: Path) -> Path:
+    """Follow links as Kubernetes makes them: down to a file of the same name within the same directory."""
+    if not path.is_symlink():
+        return path
+    place = path.resolve()
+    within = place.is_relative_to(path.parent.resolve()) and place.parent != path.parent.resolve()
+    return place if within and place.name == path.name else path
 
 
 def _natural(key_id: str) -> tuple[tuple[tuple[str, int], ...], str]:
