@@ -187,10 +187,10 @@ async def test_other_service_keys_than_those_that_sealed_the_database_refuse_the
     other = await byokd("run", "--settings", str(path), environment=plain_environment())
     assert other.code == 2
     assert "these service keys are not those that sealed the database: storage.1" in other.err
-    (tmp_path / "keys/storage.1.key").rename(tmp_path / "keys/storage.2.key")
+    (tmp_path / "keys/audit.1.key").rename(tmp_path / "keys/audit.2.key")
     missing = await byokd("run", "--settings", str(path), environment=plain_environment())
     assert missing.code == 2
-    assert "service keys that are not there: storage.1" in missing.err
+    assert "service keys that are not there: audit.1" in missing.err
 
 
 async def test_a_second_daemon_on_the_same_socket_is_refused_and_the_first_lives(tmp_path: Path) -> None:
