@@ -1,5 +1,6 @@
 """Rotation of service keys, with real key files, a real store and real seals; vaults are not asked."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -142,11 +143,8 @@ class House:
 
     def go_on(self, *, killed_at: int | None = None, after: bool = False) -> None:
         """What the daemon's task does with an order; a killed process starts anew."""
-        rotation = finish(self.store.rotation())
-        if rotation is None or rotation.ended_at is not None or not self.resealer._is_for_newest(rotation):
-            return
         try:
-            finish(self.new_resealer(Mortal(self.store, at=killed_at, after=after))._rotate(rotation))
+            finish(self.new_resealer(Mortal(self.store, at=killed_at, after=after)).carry_out())
         except KilledError:
             self.start()
 
@@ -343,3 +341,49 @@ def flip(house: House, number: int) -> None:
 def put(house: House, number: int, **values: object) -> None:
     row = update(account_keys).where(account_keys.c.account == str(account_id(number))).values(**values)
     finish(house.store._runner.write(lambda c: c.execute(row)))
+
+
+def test_a_seal_that_does_not_open_again_replaces_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.create(1, customer=False)
+    house.create(2, customer=True)
+    house.add("storage", 2)
+    house.start()
+    seal = house.sealer.seal
+    rotation = finish(house.store.begin_rotation(storage_key="2", system_key="1", now=START))
+    before = finish(house.store.stored_keys(after=None, limit=9))
+
+    def forgetful(key: ServiceKey, plaintext: bytes, *, context: SealContext) -> bytes:
+        return seal(key, plaintext[:-1] + b"?", context=context)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(house.sealer, "seal", forgetful)
+        finish(house.resealer._rotate(rotation))
+        ring = finish(house.resealer.ring())
+    assert {stuck.why for stuck in ring.stuck} == {
+        f"what the {kind} key sealed a moment ago opens as something else" for kind in ("storage", "system")
+    }
+    assert (ring.remaining, len(ring.stuck)) == (4, 4)
+    assert finish(house.store.stored_keys(after=None, limit=9)) == before
+    house.prove_all()
+
+
+@pytest.mark.looptime(start=0, noop_cycles=2)
+async def test_the_task_does_what_is_ordered_at_once_and_what_was_ordered_elsewhere_soon(house: House) -> None:
+    house.create(1, customer=False)
+    house.add("storage", 2)
+    house.start()
+    task = asyncio.create_task(house.resealer.run())
+    await asyncio.sleep(100)
+    assert (await house.resealer.ring()).remaining == 2
+    await house.resealer.order()
+    await asyncio.sleep(0.1)
+    assert (await house.resealer.ring()).remaining == 0
+    house.create(2, customer=False)
+    for table in (account_keys, protected_values):
+        await house.store._runner.write(lambda c, t=table: c.execute(update(t).values(storage_key="1")))
+    await house.store.begin_rotation(storage_key="2", system_key="1", now=START)
+    await asyncio.sleep(31)
+    rotation = await house.store.rotation()
+    assert rotation is not None
+    assert (rotation.ended_at, rotation.stuck) == (START, 4)
+    task.cancel()

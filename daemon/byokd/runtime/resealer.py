@@ -106,17 +106,22 @@ class Resealer:
     async def run(self) -> None:
         """Carry out what is ordered, for ever."""
         while True:
-            rotation = await self._store.rotation()
-            if rotation is not None and rotation.ended_at is None:
-                if self._is_for_newest(rotation):
-                    await self._rotate(rotation)
-                elif self._told != rotation.number:
-                    # A key that was put there since may not have been backed up yet.
-                    self._told = rotation.number
-                    _log.warning(
-                        "rotation-waits", number=rotation.number, ordered=[rotation.system_key, rotation.storage_key]
-                    )
+            await self.carry_out()
             await self._bell.wait(POLL.total_seconds())
+
+    async def carry_out(self) -> None:
+        """Do what is ordered and not done yet, unless it was ordered for other keys than the newest ones."""
+        rotation = await self._store.rotation()
+        if rotation is None or rotation.ended_at is not None:
+            return
+        if self._is_for_newest(rotation):
+            await self._rotate(rotation)
+        elif self._told != rotation.number:
+            # A key that was put there since may not have been backed up yet.
+            self._told = rotation.number
+            _log.warning(
+                "rotation-waits", number=rotation.number, system=rotation.system_key, storage=rotation.storage_key
+            )
 
     async def _rotate(self, rotation: Rotation) -> None:
         moved = 0
