@@ -13,13 +13,13 @@ from sqlalchemy.types import NullType
 
 from byokd.adapters.sql.history import PAGE, number_before
 from byokd.adapters.sql.outbox import COLUMNS, outbox_row
+from byokd.adapters.sql.read_only import guest_of
 from byokd.adapters.sql.rows import AnyRow
 from byokd.adapters.sql.runners import transact
-from byokd.adapters.sql.store import database_for
 from byokd.adapters.sql.tables import accounts, chains, events
 from byokd.domain.chain import Chain, Defect, Flaw, ForgottenError, Genuine, Heads, HeadsDigest, KnownHead, Link, Walk
 from byokd.domain.vocabulary import EventType
-from byokd.ports import Auditor, ServiceKeyMissingError, Signature, StoreUnavailableError
+from byokd.ports import Auditor, ServiceKeyMissingError, Signature
 from byokd.records import SignedEvent
 from byokd.settings import StoreSettings
 
@@ -96,19 +96,16 @@ def reading(settings: StoreSettings) -> Iterator[Engine]:
     """Open the database for reading only, without claiming it.
 
     Raises:
-        StoreUnavailableError: there is none.
+        StoreUnavailableError: there is none, its schema is another one, or what was read may be torn.
     """
-    if settings.path is not None and not settings.path.is_file():
-        raise StoreUnavailableError(
-            f"there is no database {settings.path}", hint="store.url of these settings names it"
-        )
-    database = database_for(settings)
+    guest = guest_of(settings)
     if settings.path is not None:
-        event.listen(database.reader, "connect", _take_any_bytes)
+        event.listen(guest.engine, "connect", _take_any_bytes)
     try:
-        yield database.reader
+        yield guest.engine
+        guest.confirm()
     finally:
-        database.release()
+        guest.engine.dispose()
 
 
 def _take_any_bytes(connection: sqlite3.Connection, _record: object) -> None:

@@ -1,8 +1,9 @@
-"""SQLite as a guest: beside a daemon or without one, nothing is written, claimed or made."""
+"""A database as a guest: beside a daemon or without one, nothing is written, claimed or made."""
 
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from byokd.adapters.sql import schema
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import transact
 from byokd.adapters.sql.sealed_store import SqlSealedStore
+from byokd.adapters.sql.store import database_for
 from byokd.ports import StoreUnavailableError
 from byokd.settings import StoreSettings
 
@@ -64,13 +66,48 @@ class ReadingRunner:
         self._engine.dispose()
 
 
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A database to read from, and what to ask after each reading: it raises when what was read may be torn."""
+
+    engine: Engine
+    confirm: Callable[[], None]
+
+
 def read_only_store(settings: StoreSettings) -> SqlSealedStore:
-    """Give what is sealed in a database file. A daemon may use it meanwhile.
+    """Give what is sealed in a database. A daemon may use it meanwhile.
 
     Raises:
         StoreUnavailableError: it is not there or cannot be read, or its schema is not this version's.
     """
-    path = Path(settings.url.removeprefix("sqlite:///")).absolute()
+    guest = guest_of(settings)
+    return SqlSealedStore(ReadingRunner(guest.engine, guest.confirm))
+
+
+def guest_of(settings: StoreSettings) -> Guest:
+    """Open a database for reading only, without claiming it.
+
+    Raises:
+        StoreUnavailableError: it is not there or cannot be read, or its schema is not this version's.
+    """
+    guest = _guest_of_server(settings) if settings.path is None else _guest_of_file(settings, settings.path)
+    try:
+        found = schema.status(guest.engine)
+    except BaseException:
+        guest.engine.dispose()
+        raise
+    if found.current != found.head:
+        guest.engine.dispose()
+        raise wrong_schema(found.current, found.head)
+    return guest
+
+
+def _guest_of_server(settings: StoreSettings) -> Guest:
+    """Each transaction sees one moment: nothing can be torn."""
+    return Guest(database_for(settings).reader, lambda: None)
+
+
+def _guest_of_file(settings: StoreSettings, path: Path) -> Guest:
     if not path.is_file():
         raise StoreUnavailableError(f"there is no database {path}", hint="look at store.url; give --settings")
     log = Path(f"{path}-wal")
@@ -84,15 +121,8 @@ def read_only_store(settings: StoreSettings) -> SqlSealedStore:
             )
 
     # Without a log, SQLite would make one even to read; "immutable" leaves the directory as it is.
-    engine = _engine(path, "immutable=1" if at_rest else "mode=ro", seconds=settings.busy_timeout.total_seconds())
-    try:
-        found = schema.status(engine)
-    except BaseException:
-        engine.dispose()
-        raise
-    if found.current != found.head:
-        raise wrong_schema(found.current, found.head)
-    return SqlSealedStore(ReadingRunner(engine, confirm))
+    how = "immutable=1" if at_rest else "mode=ro"
+    return Guest(_engine(path, how, seconds=settings.busy_timeout.total_seconds()), confirm)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
