@@ -89,6 +89,21 @@ async def test_a_commit_is_durable_whatever_is_usual_at_the_server(postgresql: P
         assert await ask("idle_session_timeout") == "0"
 
 
+async def test_both_sides_notice_that_the_other_machine_is_gone(postgresql: PostgreSQL, postgresql_url: str) -> None:
+    async with opened(postgresql.tcp_url(database(postgresql_url))) as store:
+        question = "SELECT setting FROM pg_settings WHERE name LIKE 'tcp_keepalives%%' ORDER BY name"
+        told = await store._runner.write(lambda c: list(c.exec_driver_sql(question).scalars()))
+        assert told == ["3", "10", "5"]
+        connection = store._runner.writer.raw_connection()
+        known = connection.driver_connection.info.get_parameters()
+        connection.close()
+        assert {name: known[name] for name in ("keepalives_idle", "keepalives_interval", "keepalives_count")} == {
+            "keepalives_idle": "10",
+            "keepalives_interval": "5",
+            "keepalives_count": "3",
+        }
+
+
 async def test_a_nul_in_a_message_does_not_stop_a_verdict(stage: Stage) -> None:
     await stage.create()
     await stage.decide(**{**denial(), "message": "refused:\0why"})

@@ -120,12 +120,14 @@ async def test_a_database_that_was_made_anew_under_a_running_store_is_noticed(
     name = database(postgresql_url)
     async with opened(postgresql_url) as store:
         await Stage(store).create()
+        assert len(await store.accounts()) == 1
         postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
         with pytest.raises(StoreUnavailableError, match="does not exist"):
             await store.ping()
         postgresql.execute(f"CREATE DATABASE {name} TEMPLATE {postgresql.template()} OWNER byokd")
-        with pytest.raises(StoreUnavailableError, match="deleted or replaced") as trouble:
-            await store.ping()
+        for call in (store.accounts, store.ping):
+            with pytest.raises(StoreUnavailableError, match="deleted or replaced") as trouble:
+                await call()
         assert "start again" in trouble.value.hint
 
 

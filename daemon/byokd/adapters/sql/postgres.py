@@ -67,22 +67,30 @@ class PostgresDatabase:
         """Nothing to do. VACUUM would free the space of erased rows, not overwrite it, and the log keeps them too."""
 
     def _connect_to_read(self) -> Driver:
-        connection = connect(self._settings)
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        return connection
+        return self._connect(self._make_reader)
 
     def _connect_to_write(self) -> Driver:
+        return self._connect(self._make_writer)
+
+    def _connect(self, make: Callable[[Driver], None]) -> Driver:
         connection = connect(self._settings)
         try:
             self._recognise(connection)
-            connection.execute(_DURABLE)
-            self._claim(connection)
+            make(connection)
             connection.commit()
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _make_reader(self, connection: Driver) -> None:
+        connection.commit()
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+
+    def _make_writer(self, connection: Driver) -> None:
+        connection.execute(_DURABLE)
+        self._claim(connection)
 
     def _claim(self, connection: Driver) -> None:
         try:
@@ -165,7 +173,8 @@ def conninfo(settings: StoreSettings) -> str:
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
-        "tcp_user_timeout": 30_000,
+        # As long as it takes to see by asking that the other machine is gone, when something is under way.
+        "tcp_user_timeout": 25_000,
         "options": _options(settings),
         "sslmode": "disable",
         "gssencmode": "disable",
