@@ -25,6 +25,9 @@ POLL_SECONDS = 0.01
 
 # What has to survive here is a crash of the server, not of the machine.
 SETTINGS = {"fsync": "off", "max_connections": "60", "shared_buffers": "16MB", "autovacuum": "off", "jit": "off"}
+WATCH = 'read _; kill -QUIT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"'
+"""Ends the server and removes its directory when the tests were killed: their end of the pipe is closed then."""
+
 ACCESS = """\
 local all all trust
 host all locked 127.0.0.1/32 scram-sha-256
@@ -49,6 +52,7 @@ class PostgreSQL:
         self.port = free_port()
         self._programs = _reachable(directory)
         self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
         self._templates: set[str] = set()
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "--no-sync", "--no-instructions", "-A", "trust",
@@ -78,6 +82,9 @@ class PostgreSQL:
             "-p", str(self.port), *options]  # fmt: skip
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, **_account())
+        self._watcher = subprocess.Popen(
+            ["sh", "-c", WATCH, "watch", str(self._process.pid), self.directory], stdin=subprocess.PIPE
+        )
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -99,8 +106,10 @@ class PostgreSQL:
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is None:
+        if process is None or self._watcher is None:
             return
+        self._watcher.kill()
+        self._watcher.communicate()
         if process.poll() is None:
             process.send_signal(how)
         try:
