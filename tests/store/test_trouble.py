@@ -177,6 +177,6 @@ async def test_a_broken_constraint_is_a_defect_and_shows_no_values(stage: Stage)
     with pytest.raises(IntegrityError) as defect:
         await again
     shown = "".join(traceback.format_exception(defect.value))
-    assert "account00002" not in shown.replace(repr(account_id(2)), "")
-    assert "11111111-2222" not in shown
+    assert "/subscriptions/" not in shown
+    assert "Failing row" not in shown
     assert unavailable(defect.value) is None
