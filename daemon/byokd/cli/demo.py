@@ -63,8 +63,11 @@ async def _play(broker: str | None, *, as_json: bool, keep: bool) -> bool:
             _say(
                 as_json, f"\n{steps} steps in {time.monotonic() - started:.1f} s: {'all ok' if good else 'NOT ALL OK'}"
             )
+            for name, why in story.left_out.items():
+                _say(as_json, f"left out: {name}: {why}")
             if as_json:
-                click.echo(json.dumps({"ok": good, "steps": steps}))
+                left_out = {"leftOut": dict(story.left_out)} if story.left_out else {}
+                click.echo(json.dumps({"ok": good, "steps": steps, **left_out}))
             if keep:
                 await _keep(stage.addresses(vaults), as_json=as_json)
             return good

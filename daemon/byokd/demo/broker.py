@@ -6,6 +6,7 @@ with wrong credentials wait instead of refusing it.
 
 import asyncio
 import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -18,6 +19,9 @@ from byokd.demo.processes import ChildFailedError, end
 
 START_SECONDS = 10.0
 """For the child to listen. It takes about 0.1 s on an idle machine."""
+
+_LOWEST_PORT, _HIGHEST_PORT = 20_000, 32_000
+"""Below the ports that the system gives to outgoing connections, which could take the port while the broker is down."""
 
 _ATTEMPTS = 5
 _POLL_SECONDS = 0.02
@@ -41,41 +45,73 @@ max_inflight_count = 200
 """
 
 
+class IotcoreBroker:
+    """One broker that can be stopped and started again, always on the same port; it comes back empty."""
+
+    def __init__(self, settings: Path) -> None:
+        """Take where its settings are to be written; `start` starts it."""
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+        self.address = ""
+
+    async def start(self) -> None:
+        """Start it, on a free port the first time.
+
+        Raises:
+            ChildFailedError: it did not start.
+        """
+        for _ in range(_ATTEMPTS):
+            address = self.address or f"127.0.0.1:{_free_port()}"
+            process = await self._launch(address)
+            try:
+                if await _listens(process, address):
+                    self._process, self.address = process, address
+                    return
+            except BaseException:
+                await end(process)
+                raise
+        raise ChildFailedError("the broker did not start: no port was free")
+
+    async def stop(self) -> None:
+        """End it; what it retained is gone."""
+        process, self._process = self._process, None
+        if process is not None:
+            await end(process)
+
+    async def _launch(self, address: str) -> asyncio.subprocess.Process:
+        await asyncio.to_thread(self._settings.write_text, _SETTINGS.format(address=address))
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            __name__,
+            str(self._settings),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+
+
 @asynccontextmanager
-async def iotcore_broker() -> AsyncIterator[str]:
-    """Start a broker on a free port, give its `host:port`, and end it on leaving, or with this process.
+async def restartable_broker() -> AsyncIterator[IotcoreBroker]:
+    """Start a broker on a free port, and end it on leaving, or with this process.
 
     Raises:
         ChildFailedError: it did not start.
     """
     with tempfile.TemporaryDirectory(prefix="byokd-broker-") as directory:
-        process, address = await _start(Path(directory) / "rumqttd.toml")
+        broker = IotcoreBroker(Path(directory) / "rumqttd.toml")
         try:
-            yield address
+            await broker.start()
+            yield broker
         finally:
-            await end(process)
+            await broker.stop()
 
 
-async def _start(settings: Path) -> tuple[asyncio.subprocess.Process, str]:
-    for _ in range(_ATTEMPTS):
-        address = f"127.0.0.1:{_free_port()}"
-        await asyncio.to_thread(settings.write_text, _SETTINGS.format(address=address))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            __name__,
-            str(settings),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            if await _listens(process, address):
-                return process, address
-        except BaseException:
-            await end(process)
-            raise
-    raise ChildFailedError("the broker did not start: no port was free")
+@asynccontextmanager
+async def iotcore_broker() -> AsyncIterator[str]:
+    """As `restartable_broker`; give its `host:port`."""
+    async with restartable_broker() as broker:
+        yield broker.address
 
 
 async def _listens(process: asyncio.subprocess.Process, address: str) -> bool:
@@ -97,9 +133,15 @@ async def _listens(process: asyncio.subprocess.Process, address: str) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = _LOWEST_PORT + secrets.randbelow(_HIGHEST_PORT - _LOWEST_PORT)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _end_with_parent() -> None:

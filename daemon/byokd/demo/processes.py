@@ -42,6 +42,12 @@ async def child(
         await end(process)
 
 
+async def kill(process: asyncio.subprocess.Process) -> None:
+    """End a process as `kill -9` does: it can save and say nothing."""
+    process.kill()
+    await process.wait()
+
+
 async def end(process: asyncio.subprocess.Process) -> None:
     """Ask a process to end; kill it when it does not."""
     if process.returncode is not None:

@@ -9,16 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-
-from byokd.demo.broker import iotcore_broker
-from byokd.demo.processes import ChildFailedError, byokd_command, child, first_line, tail
+from byokd.demo.broker import IotcoreBroker, restartable_broker
+from byokd.demo.daemon import READY_SECONDS, DemoDaemon
+from byokd.demo.processes import byokd_command, child, first_line
 from byokd.demo.watcher import Watcher, watching
 from byokd.emulator.client import ControlClient
-
-READY_SECONDS = 20.0
 
 SETTINGS = """\
 # Written by `byokd demo`: short intervals, for a story of half a minute. The defaults are for real use.
@@ -54,6 +50,8 @@ directory = "{directory}/keys"
 [mqtt]
 url = "{broker}"
 topic_prefix = "{prefix}"
+reconnect_first = "200 ms"
+reconnect_most = "1 s"
 
 [http]
 listen = "127.0.0.1:0"
@@ -62,17 +60,27 @@ listen = "127.0.0.1:0"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Everything that the story acts on."""
+    """Everything that the story acts on. `own_broker` is the broker where the demo started one."""
 
     directory: Path
     broker: str
+    own_broker: IotcoreBroker | None
     control: ControlClient
     watcher: Watcher
-    health_url: str
     environment: dict[str, str]
     tls: str
     ca: Path
-    daemon: asyncio.subprocess.Process
+    service: DemoDaemon
+
+    @property
+    def daemon(self) -> asyncio.subprocess.Process:
+        """The daemon's process that runs now."""
+        return self.service.process
+
+    @property
+    def health_url(self) -> str:
+        """Where the daemon that runs now has its pages."""
+        return self.service.url
 
     def addresses(self, vaults: list[str]) -> dict[str, object]:
         """Give what other programs need to be pointed at this living system."""
@@ -101,31 +109,32 @@ async def set_stage(broker: str | None, *, store: str | None = None) -> AsyncIte
     """
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="byokd-demo-")))
-        foreign = broker is not None
+        own: IotcoreBroker | None = None
         prefix = "byokd/v1" if broker is None else f"byokd-demo-{secrets.token_hex(4)}/v1"
         if broker is None:
-            broker = f"mqtt://{await stack.enter_async_context(iotcore_broker())}"
+            own = await stack.enter_async_context(restartable_broker())
+            broker = f"mqtt://{own.address}"
         watcher = await stack.enter_async_context(
             watching(broker, prefix=prefix, client_id=f"byokd-watcher-{secrets.token_hex(4)}")
         )
-        if foreign:
+        if own is None:
             stack.push_async_callback(watcher.clear_retained)  # runs when the daemon has said its goodbye
         ready = await _start_emulator(stack, directory)
         control = await stack.enter_async_context(ControlClient(str(ready["control"])))
         environment = _environment(str(ready["control"]), directory)
         values = {"ca": ready["ca"], "tls": ready["tls"], "broker": broker, "prefix": prefix}
         values["store"] = store or f"sqlite:///{directory}/byokd.db"
-        daemon, health_url = await _start_daemon(stack, directory, environment, values)
+        service = await _start_daemon(stack, directory, environment, values)
         yield Stage(
             directory=directory,
             broker=broker,
+            own_broker=own,
             control=control,
             watcher=watcher,
-            health_url=health_url,
             environment=environment,
             tls=str(ready["tls"]),
             ca=Path(str(ready["ca"])),
-            daemon=daemon,
+            service=service,
         )
 
 
@@ -148,35 +157,13 @@ async def _start_emulator(stack: AsyncExitStack, directory: Path) -> dict[str, o
 
 async def _start_daemon(
     stack: AsyncExitStack, directory: Path, environment: dict[str, str], values: dict[str, object]
-) -> tuple[asyncio.subprocess.Process, str]:
-    """Start the daemon, wait until it is ready, and give the address of its pages."""
+) -> DemoDaemon:
     make_service_keys(directory / "keys")
-    log, settings = directory / "daemon.log", directory / "byokd.toml"
-    settings.write_text(SETTINGS.format(directory=directory, **values))
-    command = byokd_command("run", "--settings", str(settings))
-    process = await stack.enter_async_context(child(command, log=log, environment=environment))
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            while process.returncode is None:
-                status = await _status(directory / "api.sock")
-                if status is not None and status["ready"]:
-                    return process, f"http://{status['http']}"
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        pass
-    raise ChildFailedError(f"the daemon did not become ready:\n{tail(log)}")
-
-
-async def _status(socket: Path) -> dict[str, Any] | None:
-    connector = aiohttp.UnixConnector(path=str(socket))
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector) as session,
-            session.get("http://byokd/status") as response,
-        ):
-            return dict(await response.json())
-    except aiohttp.ClientError:
-        return None
+    (directory / "byokd.toml").write_text(SETTINGS.format(directory=directory, **values))
+    daemon = DemoDaemon(directory, environment)
+    stack.push_async_callback(daemon.end)
+    await daemon.start()
+    return daemon
 
 
 def make_service_keys(directory: Path) -> None:

@@ -2,23 +2,15 @@
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from byokd.demo.processes import byokd_command
+from byokd.demo.outages import Outages
+from byokd.demo.scene import CUSTOMERS, EVERYONE, PATIENCE, Scene, Seen, Step, after
 from byokd.demo.stage import Stage
 from byokd.emulator.vocabulary import FaultKind
 
 SUBSCRIPTION = "3f0c2f8e-0000-4000-8000-00000000d0d0"
-CUSTOMERS = ("contoso", "fabrikam", "northwind")
-"""Two accounts on one versionless key, and one pinned to its first version."""
-
-EVERYONE = (*CUSTOMERS, "ownkey")
-PATIENCE = 12.0
-"""Seconds to wait for what must happen; with the demo's intervals it takes two or three."""
-
 CALM = 4.0
 """Seconds to watch that nothing happens: several checks and confirmations long."""
 
@@ -40,38 +32,34 @@ accounts:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What came of a step."""
-
-    words: str
-    ok: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step: its name, what happens in plain words, what must follow, and how to do and judge it."""
-
-    name: str
-    happens: str
-    expected: str
-    play: Callable[[], Awaitable[Seen]]
-
-
 class Story:
     """The steps, in order, over one stage."""
 
     def __init__(self, stage: Stage) -> None:
         """Take the stage; the story makes its own vault and accounts."""
         self._stage = stage
+        self._scene = Scene(stage)
+        self._outages = Outages(self._scene)
         self._watcher = stage.watcher
         self._control = stage.control
         self._tenant = self._first_version = ""
 
     @property
     def steps(self) -> Sequence[Step]:
-        """The steps."""
-        return (*self._beginning(), *self._revocations(), *self._troubles(), *self._ending())
+        """The steps. Those that follow a kill show that what was stored is whole: every key is opened there."""
+        return (
+            *self._beginning(),
+            *self._revocations(),
+            *self._troubles(),
+            *self._outages.of_the_broker(),
+            *self._outages.of_the_daemon(),
+            *self._ending(),
+        )
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Steps that cannot be played here, and why."""
+        return self._outages.left_out
 
     async def prepare(self) -> list[str]:
         """Make the customer's vault, key and grant; give the vaults' URLs."""
@@ -99,23 +87,21 @@ class Story:
         )
 
     def _revocations(self) -> Sequence[Step]:
-        control = self._control
+        control, back = self._control, self._scene.returning
         return (
-            self._loss("disable-key", "the customer disables the key", "KeyDisabled", self._disable),
-            self._return("enable-key", "the customer enables the key", self._enable),
+            self._loss("disable-key", "the customer disables the key", "KeyDisabled", self._scene.disable_key),
+            back("enable-key", "the customer enables the key", self._scene.enable_key),
             self._loss(
                 "remove-role", "the customer removes our role", "AccessDenied", lambda: control.revoke("contoso-keys")
             ),
-            self._return("grant-role", "the customer grants it again", lambda: control.grant("contoso-keys")),
+            back("grant-role", "the customer grants it again", lambda: control.grant("contoso-keys")),
             self._loss(
                 "delete-key",
                 "the customer deletes the key",
                 "KeyNotFound",
                 lambda: control.delete_key("contoso-keys", "media"),
             ),
-            self._return(
-                "recover-key", "the customer recovers the key", lambda: control.recover_key("contoso-keys", "media")
-            ),
+            back("recover-key", "the customer recovers the key", lambda: control.recover_key("contoso-keys", "media")),
         )
 
     def _troubles(self) -> Sequence[Step]:
@@ -157,28 +143,20 @@ class Story:
         expected = f"the customer's three accounts are Inaccessible ({reason}), the fourth is not"
         return Step(name, happens, expected, play)
 
-    def _return(self, name: str, happens: str, act: Callable[[], Awaitable[object]]) -> Step:
-        async def play() -> Seen:
-            await act()
-            took = await self._watcher.until(lambda: self._all_in("Accessible", EVERYONE), seconds=PATIENCE)
-            return self._outcome(took, "all four Accessible")
-
-        return Step(name, happens, "all four are Accessible by themselves", play)
-
     async def _register(self) -> Seen:
         base = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/demo/providers/Microsoft.Media/mediaservices"
         key = "https://contoso-keys.vault.azure.net/keys/media"
         manifest = MANIFEST.format(base=base, tenant=self._tenant, key=key, pinned=f"{key}/{self._first_version}")
         (self._stage.directory / "accounts.yaml").write_text(manifest)
-        code, text = await self._byokd("accounts", "apply", "-f", str(self._stage.directory / "accounts.yaml"))
+        code, text = await self._scene.byokd("accounts", "apply", "-f", str(self._stage.directory / "accounts.yaml"))
         if code != 0:
             return Seen(text.strip(), ok=False)
-        took = await self._watcher.until(lambda: self._all_in("Accessible", EVERYONE), seconds=PATIENCE)
-        return self._outcome(took, "all four Accessible")
+        took = await self._watcher.until(lambda: self._scene.all_in("Accessible", EVERYONE), seconds=PATIENCE)
+        return self._scene.outcome(took, "all four Accessible")
 
     async def _again(self) -> Seen:
         mark = self._watcher.mark()
-        code, text = await self._byokd(
+        code, text = await self._scene.byokd(
             "accounts", "apply", "--json", "-f", str(self._stage.directory / "accounts.yaml")
         )
         actions = [result["action"] for result in json.loads(text)["results"]] if code == 0 else []
@@ -191,22 +169,16 @@ class Story:
         newest = (await self._control.rotate_key("contoso-keys", "media"))["newest"]
 
         def moved() -> bool:
-            return all(self._current(name).endswith(newest) for name in CUSTOMERS[:2])
+            return all(self._scene.current(name).endswith(newest) for name in CUSTOMERS[:2])
 
         took = await self._watcher.until(moved, seconds=PATIENCE)
         events = self._watcher.events(since=mark, event_type="byokd.accountkey.rewrapped")
         names = sorted(event.topic.split("/")[-2] for event in events)
-        pinned = self._current("northwind").endswith(self._first_version)
-        ok = took is not None and names == list(CUSTOMERS[:2]) and pinned and self._all_in("Accessible", EVERYONE)
+        pinned = self._scene.current("northwind").endswith(self._first_version)
+        ok = took is not None and names == list(CUSTOMERS[:2]) and pinned and self._scene.all_in("Accessible", EVERYONE)
         return Seen(
-            f"rewrapped: {', '.join(names) or 'nobody'}{_after(took)}; northwind {'stayed' if pinned else 'moved'}", ok
+            f"rewrapped: {', '.join(names) or 'nobody'}{after(took)}; northwind {'stayed' if pinned else 'moved'}", ok
         )
-
-    async def _disable(self) -> None:
-        await self._control.disable_key("contoso-keys", "media", "all")
-
-    async def _enable(self) -> None:
-        await self._control.enable_key("contoso-keys", "media", "all")
 
     async def _inaccessible(self, reason: str, mark: int) -> Seen:
         def closed() -> bool:
@@ -216,8 +188,8 @@ class Story:
         took = await self._watcher.until(closed, seconds=PATIENCE)
         events = self._watcher.events(since=mark, event_type="byokd.account.inaccessible")
         reasons = sorted({str(event.data.get("reason")) for event in events})
-        ok = took is not None and len(events) == len(CUSTOMERS) and self._all_in("Accessible", ("ownkey",))
-        return Seen(f"{len(events)} accounts Inaccessible ({', '.join(reasons) or '-'}){_after(took)}", ok)
+        ok = took is not None and len(events) == len(CUSTOMERS) and self._scene.all_in("Accessible", ("ownkey",))
+        return Seen(f"{len(events)} accounts Inaccessible ({', '.join(reasons) or '-'}){after(took)}", ok)
 
     async def _odd_answer(self) -> Seen:
         await self._control.set_fault(
@@ -254,7 +226,7 @@ class Story:
         words = (
             f"{met} {what} in {CALM:.0f} s, {len(lost)} accounts Inaccessible, checks {'go on' if again else 'stopped'}"
         )
-        return Seen(words, ok=met > 0 and not lost and again and self._all_in("Accessible", EVERYONE))
+        return Seen(words, ok=met > 0 and not lost and again and self._scene.all_in("Accessible", EVERYONE))
 
     async def _checked_again(self) -> bool:
         until = time.monotonic() + PATIENCE
@@ -267,7 +239,7 @@ class Story:
 
     async def _delete_account(self) -> Seen:
         mark = self._watcher.mark()
-        code, text = await self._byokd("accounts", "delete", "fabrikam")
+        code, text = await self._scene.byokd("accounts", "delete", "fabrikam")
         if code != 0:
             return Seen(text.strip(), ok=False)
 
@@ -276,44 +248,12 @@ class Story:
             return len(told) == 1 and self._watcher.states["fabrikam"].event is None
 
         took = await self._watcher.until(gone, seconds=PATIENCE)
-        return self._outcome(took, "deleted, retained state emptied")
+        return self._scene.outcome(took, "deleted, retained state emptied")
 
     async def _reconcile(self) -> Seen:
-        _, text = await self._byokd("accounts", "list", "--json")
+        _, text = await self._scene.byokd("accounts", "list", "--json")
         listed = {account["name"]: account["state"] for account in json.loads(text)}
         told = {name: heard.data["state"] for name, heard in self._watcher.states.items() if heard.event is not None}
-        gaps = 0
-        for name in EVERYONE:
-            sequences = [
-                heard.data["sequence"] for heard in self._watcher.heard if heard.topic.endswith(f"/{name}/events")
-            ]
-            gaps += sequences != list(range(1, len(sequences) + 1))
+        gaps = self._scene.gaps()
         events = sum(heard.topic.endswith("/events") for heard in self._watcher.heard)
         return Seen(f"{len(told)} states alike, {events} events, {gaps} gaps", ok=listed == told and not gaps)
-
-    def _all_in(self, state: str, names: Sequence[str]) -> bool:
-        return all(self._watcher.state(name).get("state") == state for name in names)
-
-    def _current(self, name: str) -> str:
-        return str(self._watcher.state(name).get("currentKeyIdentifier"))
-
-    def _outcome(self, took: float | None, words: str) -> Seen:
-        if took is not None:
-            return Seen(f"{words}{_after(took)}", ok=True)
-        states = ", ".join(f"{name} {self._watcher.state(name).get('state')}" for name in EVERYONE)
-        return Seen(f"not within {PATIENCE:.0f} s: {states}", ok=False)
-
-    async def _byokd(self, *arguments: str) -> tuple[int, str]:
-        """Run a verb as a user would."""
-        process = await asyncio.create_subprocess_exec(
-            *byokd_command(*arguments),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=os.environ | self._stage.environment,
-        )
-        output, _ = await process.communicate()
-        return process.returncode or 0, output.decode()
-
-
-def _after(took: float | None) -> str:
-    return "" if took is None else f" after {took:.1f} s"
