@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import pytest
 from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import subscriber
 
-LEAST_STEPS = 9
+LEAST_STEPS = 19
+OF_THE_BROKER = ("broker-down", "broker-back", "enable-key-again")
+OUTAGES = (*OF_THE_BROKER, "kill-9")
 
 BROKEN = {
     "throttling": """
@@ -35,9 +37,32 @@ def broken(verdict, observation, *, now, policy, detected_by):
     return weigh._changed(verdict, observation, now=now, detected_by=detected_by)
 weigh._denied = broken
 """,
+    "broker-back": """
+import byokd.adapters.sql.outbox as outbox
+
+outbox.resend = lambda connection, *, after, since: 0
+""",
+    "kill-9": """
+import byokd.adapters.sql.rewraps as rewraps
+import byokd.adapters.sql.verdicts as verdicts
+
+adopted = False
+really_commit, really_work = verdicts.commit_decision, rewraps.rewrap_work
+def commit(connection, watch, decision, **more):
+    global adopted
+    adopted = adopted or decision.adoption is not None
+    return really_commit(connection, watch, decision, **more)
+def work(connection, **more):
+    return really_work(connection, **more) if adopted else []
+verdicts.commit_decision, rewraps.rewrap_work = commit, work
+""",
 }
-"""What is put into every process of a demo that must fail, by the step that must notice: a denial made of 429, and a
-denial that is not confirmed."""
+"""What is put into every process of a demo that must fail, by the step that must notice: a denial made of 429, a denial
+that is not confirmed, a marker over which nothing is sent again, and rewraps that nobody but the process knows of that
+adopted the version."""
+
+ONLY_THERE = ("broker-back", "kill-9")
+"""Those that break nothing but what this one step is about."""
 
 
 async def played(*options: str, environment: Mapping[str, str] | None = None) -> tuple[int, list[dict[str, Any]]]:
@@ -55,11 +80,15 @@ async def played(*options: str, environment: Mapping[str, str] | None = None) ->
     return process.returncode or 0, [json.loads(line) for line in out.splitlines()]
 
 
-def assert_good(code: int, lines: list[dict[str, Any]]) -> None:
+def assert_good(code: int, lines: list[dict[str, Any]], *, left_out: Sequence[str] = ()) -> None:
     *steps, last = lines
     assert [step for step in steps if not step["ok"]] == []
+    assert list(last.pop("leftOut", {})) == list(left_out)
     assert last == {"ok": True, "steps": len(steps)}
-    assert len(steps) >= LEAST_STEPS
+    names = [step["step"] for step in steps]
+    assert len(names) + len(left_out) >= LEAST_STEPS
+    assert set(OUTAGES) - set(left_out) <= set(names)
+    assert not set(left_out) & set(names)
     assert sum(step["seconds"] for step in steps) < 60
     assert {"step", "expected", "seen", "seconds", "ok"} == steps[0].keys()
     assert code == 0
@@ -72,7 +101,7 @@ async def test_the_story_plays_to_the_end() -> None:
 @pytest.mark.real("mosquitto")
 async def test_the_story_plays_on_another_broker_and_leaves_nothing_there(tmp_path: Path) -> None:
     async with mosquitto(tmp_path) as broker:
-        assert_good(*await played("--broker", f"mqtt://127.0.0.1:{broker.port}"))
+        assert_good(*await played("--broker", f"mqtt://127.0.0.1:{broker.port}"), left_out=OF_THE_BROKER)
         assert await retained(broker) == []
 
 
@@ -82,7 +111,9 @@ async def test_the_demo_fails_when_byokd_is_broken(tmp_path: Path, step: str) ->
     code, lines = await played(environment=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert code == 1
     assert lines[-1]["ok"] is False
-    assert step in [line["step"] for line in lines[:-1] if not line["ok"]]
+    failed = [line["step"] for line in lines[:-1] if not line["ok"]]
+    assert step in failed
+    assert step not in ONLY_THERE or failed == [step]
 
 
 async def test_kept_it_tells_its_addresses_runs_on_and_ends_without_a_trace() -> None:
