@@ -20,6 +20,9 @@ from byokd.records import KeyPlacement, OutboxRow
 from byokd.runtime import outbox
 from byokd.runtime.clock import SystemClock, UuidIds
 from byokd.runtime.envelope import publisher_client_id
+from byokd.runtime.health import Component, Health
+from byokd.runtime.metrics import Metrics
+from byokd.runtime.observer import Observer
 from byokd.runtime.publisher import Publisher, Republished
 from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import Subscriber, subscriber
@@ -315,6 +318,14 @@ async def write_only(directory: Path) -> AsyncIterator[tuple[Mosquitto, Path]]:
         yield broker, rules
 
 
+async def shown_of_the_bus(store: SqlStore, sending: Publisher) -> str:
+    """What /healthz says of the bus, while it is not well."""
+    health = Health(CLOCK)
+    await Observer(store, clock=CLOCK, health=health, metrics=Metrics(), publisher=sending).observe()
+    assert not health.is_well(Component.BUS)
+    return health.conditions[Component.BUS].message
+
+
 async def reconnected(sending: Publisher, broker: Mosquitto) -> None:
     await broker.kill()
     await until(lambda: not sending.status.link.connected)
@@ -337,6 +348,7 @@ async def test_a_broker_that_hands_nothing_back_is_waited_for_once_and_named_onc
                     times.append(loop.time() - begun)
                     assert sending.status.unmarked is not None
                     assert MARKER in sending.status.unmarked
+                    assert MARKER in await shown_of_the_bus(store, sending)
                     await reconnected(sending, broker)
     assert times[0] >= 1
     assert max(times[1:]) < 1, times
@@ -347,6 +359,9 @@ async def test_a_broker_that_is_read_late_gets_the_last_event_of_each_account_an
     tmp_path: Path, store: SqlStore
 ) -> None:
     async with write_only(tmp_path) as (broker, rules):
+        past = json.dumps({"store": await store.identity(), "number": 1})
+        async with bus(broker.address).connect("past") as session:
+            await session.publish(message(MARKER, past.encode(), retain=True))
         sending = publisher(store, broker.address, **QUICK)
         with capture_logs() as logs:
             async with running(sending):
