@@ -16,7 +16,7 @@ from bus.support import PREFIX, bus, commit, left, message, publisher, row, runn
 from byokd.adapters.sql import SqlStore, open_inline
 from byokd.domain.accounts import AccountSpec
 from byokd.domain.identifiers import AccountId, TenantId
-from byokd.records import KeyPlacement, OutboxRow
+from byokd.records import KeyPlacement, OutboxRow, Retained
 from byokd.runtime import outbox
 from byokd.runtime.clock import SystemClock, UuidIds
 from byokd.runtime.envelope import publisher_client_id
@@ -383,3 +383,16 @@ async def test_a_broker_that_is_read_late_gets_the_last_event_of_each_account_an
                 assert await converged(broker.address, store)
     said = [log["event"] for log in logs if log["event"].startswith("marker")]
     assert said == ["marker-refused", "marker-accepted"]
+
+
+async def test_a_marker_that_can_be_read_and_not_kept_is_named_once(tmp_path: Path, store: SqlStore) -> None:
+    async with mosquitto(tmp_path / "mosquitto", "retain_available false") as broker:
+        sending = publisher(store, broker.address)
+        with capture_logs() as logs:
+            async with running(sending):
+                for _ in range(3):
+                    await commit(store, row("keys/a", retained=Retained.KEEP))
+                    assert await sending.drain(within=SOON)
+                    await until(lambda: sending.status.unmarked is not None)
+                    await reconnected(sending, broker)
+    assert [log["event"] for log in logs if log["event"].startswith("marker")] == ["marker-refused"]

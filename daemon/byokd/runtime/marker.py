@@ -41,6 +41,7 @@ class Marker:
         self._looked_at = -INTERVAL.total_seconds()
         self._problem: str | None = None
         self._silent = False
+        self._unwritable = False
         self._late: list[bytes | None] = []
         self._stale = False
 
@@ -104,21 +105,28 @@ class Marker:
         try:
             await session.publish(BusMessage(self._topic, payload, retain=True, is_event=False))
         except BusRefusedError as refusal:
+            self._unwritable = True
             self._refuse(refusal)
         else:
+            self._unwritable = False
+            self._accept()
             self._written = number
 
     async def _take(self, payload: bytes | None, retention: timedelta) -> None:
         self._store = await self._outbox.identity()
         found = number_of(payload, store=self._store)
-        if self._problem is not None:
-            _log.info("marker-accepted", topic=self._topic)
-        self._problem = None
+        if not self._unwritable:
+            self._accept()
         count = await self._outbox.resend(after=found, retention=retention)
         if count:
             _log.info("resent", count=count, marker=found)
         self._written = found
         self._stale = True
+
+    def _accept(self) -> None:
+        if self._problem is not None:
+            _log.info("marker-accepted", topic=self._topic)
+        self._problem = None
 
     def _refuse(self, refusal: BusRefusedError) -> None:
         if self._problem is None:
