@@ -19,6 +19,9 @@ Way = Literal["probe", "kept", "fresh"]
 OPERATIONS: frozenset[Operation] = frozenset({"get", "wrapKey", "unwrapKey"})
 IDENTITY = IdentityName("platform")
 TENANT = TenantId("11111111-2222-3333-4444-555555555555")
+SLOWLY = 4.0
+"""Seconds of a call that is slow but is answered."""
+
 PROBE_BYTES = 32
 """What is wrapped to be a probe has 32 bytes, an account's payload has 72."""
 
@@ -27,6 +30,7 @@ class Mishap(StrEnum):
     """Bad luck that is neither a refusal nor a lack of an answer."""
 
     HANG = auto()
+    SLOW = auto()
     WRONG_VALUE = auto()
     STALE = auto()
     DEFECT = auto()
@@ -283,7 +287,7 @@ class SimulatedKeyService:
             raise RuntimeError("something that nobody thought of")
         if fault is Mishap.HANG:
             await asyncio.Event().wait()
-        await asyncio.sleep(vault.latency)
+        await asyncio.sleep(SLOWLY if fault is Mishap.SLOW else vault.latency)
         if isinstance(fault, Reason):
             return NoAnswer(fault, Evidence(operation))
         kind = fault if isinstance(fault, RefusalKind) else vault.refusal(operation, target)
