@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.check_cpu import check_cpu
+from benchmarks.fanout import fanout, rewrap_rate
 from byokd.runtime.logs import configure_logs
 
-BENCHMARKS = {"check_cpu": check_cpu}
+BENCHMARKS = {"check_cpu": check_cpu, "fanout": fanout, "rewrap_rate": rewrap_rate}
 OUTPUT = Path("build/bench.json")
 
 

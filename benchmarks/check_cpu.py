@@ -60,9 +60,9 @@ async def check_cpu() -> dict[str, dict[str, object]]:
     """Measure; give the two figures."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="byokd-bench-")))
-        azure = await stack.enter_async_context(_emulator(directory))
+        azure = await stack.enter_async_context(emulated_azure(directory))
         os.environ["AZURE_POD_IDENTITY_AUTHORITY_HOST"] = azure.control
-        tenant, version = await _customer(azure)
+        tenant, version = await make_customer(azure)
         contenders = {
             "byokd": await _byokd(stack, azure, directory, tenant),
             "sdk": await _sdk(stack, azure, KEY.at(version)),
@@ -102,7 +102,7 @@ def _figure(rounds: list[dict[str, float]], against: str, words: str) -> dict[st
 
 
 @asynccontextmanager
-async def _emulator(directory: Path) -> AsyncIterator[Azure]:
+async def emulated_azure(directory: Path) -> AsyncIterator[Azure]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "byokd", "emulator", "run", "--json", "--state-dir", str(directory / "azure"),
         stdout=asyncio.subprocess.PIPE,
@@ -115,7 +115,7 @@ async def _emulator(directory: Path) -> AsyncIterator[Azure]:
         await process.wait()
 
 
-async def _customer(azure: Azure) -> tuple[TenantId, KeyVersion]:
+async def make_customer(azure: Azure) -> tuple[TenantId, KeyVersion]:
     async with ControlClient(azure.control) as control:
         vault = await control.create_vault("bench-keys")
         key = await control.create_key("bench-keys", "media", size=2048)
