@@ -12,12 +12,15 @@ from byokd.domain.answers import Evidence, KeyFacts, NoAnswer, Refused
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, WatchId
+from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import DetectedBy
 from byokd.records import (
     Census,
+    Gate,
     KeyPlacement,
     OutboxRow,
+    ProtectedValue,
     Resealed,
     RewrapQueue,
     RewrapWork,
@@ -225,6 +228,10 @@ class ExistsError(Exception):
     """The account is there already; nothing was written."""
 
 
+class TooManyError(Exception):
+    """The account has as many values as it may have; nothing was written."""
+
+
 class SealedStore(Protocol):
     """What is stored under the service's own keys. Each method is one transaction; see `Store`.
 
@@ -390,7 +397,38 @@ class Store(SealedStore, Protocol):
         ...
 
     async def delete_account(self, account: AccountId, *, now: datetime) -> bool:
-        """Erase the account, its wraps and its watch if unused, with `deleted`; false when it was not there."""
+        """Erase the account, its wraps, its values and, if unused, its watch, with `deleted`; false if not there."""
+        ...
+
+    async def gate(self, account: AccountId) -> Gate | None:
+        """Give, as of one moment, what decides whether an account key may be used now; None when there is no account.
+
+        The verdict is the wrapping version's own row, so that one commit closes the gate of all its accounts.
+        """
+        ...
+
+    async def put_value(self, account: Account, value: ProtectedValue, *, most: int, now: datetime) -> ValueInfo:
+        """Write a protected value: a new one at revision 1, or the next revision of the one that is there.
+
+        Guarded by the account's incarnation, by the value's revision (one above the stored one), and by the verdict of
+        the version that wraps the account now: once a denial of it is committed, nothing is written.
+
+        Raises:
+            StaleError: the account or the value is not as it was, or the wrapping version is denied.
+            TooManyError: it would be new, and the account has `most` values.
+        """
+        ...
+
+    async def value(self, account: Account, ref: ValueRef) -> ProtectedValue | None:
+        """Give a protected value of this incarnation of the account; None when there is none."""
+        ...
+
+    async def values(self, account: Account) -> Sequence[ValueInfo]:
+        """Tell of the account's protected values, by kind and name: never their content."""
+        ...
+
+    async def remove_value(self, account: Account, ref: ValueRef) -> bool:
+        """Erase a protected value of this incarnation; false when it was not there."""
         ...
 
     async def unpublished(self, *, after: int, limit: int) -> Sequence[OutboxRow]:

@@ -8,8 +8,9 @@ from enum import StrEnum
 from byokd.domain.accounts import Account, JsonValue
 from byokd.domain.answers import KeyFacts
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost, WatchId
-from byokd.domain.verdict import Probe
-from byokd.domain.vocabulary import State
+from byokd.domain.values import ValueRef
+from byokd.domain.verdict import Probe, Suspicion
+from byokd.domain.vocabulary import Outcome, Reason, State
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -44,6 +45,44 @@ class WrappedKey:
 
     def __repr__(self) -> str:
         return f"WrappedKey({self.account.name}, generation={self.generation})"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the verdict of the wrapping version says of its use: all that a gate needs of it."""
+
+    outcome: Outcome
+    reason: Reason | None
+    message: str
+    suspicion: Suspicion | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What decides whether an account key may be used, as of one moment. No `standing` under the system key."""
+
+    account: Account
+    wrapped: WrappedKey
+    standing: Standing | None
+
+    @property
+    def is_suspected(self) -> bool:
+        """Whether a denial of the wrapping version is stored that awaits its confirmation."""
+        return self.standing is not None and self.standing.suspicion is not None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ProtectedValue:
+    """A value as it is stored: encrypted with the account key, then sealed by the storage key of that id."""
+
+    ref: ValueRef
+    revision: int
+    sealed: bytes
+    storage_key: str
+
+    def __repr__(self) -> str:
+        return f"ProtectedValue({self.ref}, revision={self.revision})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,10 @@ class ServiceSettings(_Group):
     socket: AbsolutePath = Path("/run/byokd/api.sock")
     """Unix socket for the command line. Whoever may write to it (its group) may manage accounts."""
 
+    reveal_uids: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Users, by number, who may have protected values shown. Root alone: it can read the service's keys and memory
+    anyway, so that listing it gives nothing away. To use the socket is not enough."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged. A healthy check logs nothing at `info`."""
 
@@ -314,6 +318,23 @@ class RewrapSettings(_Group):
     """Longest wait after failed rewraps."""
 
 
+class ValueSettings(_Group):
+    """Protected values, and the account keys in the clear that they are read and written with."""
+
+    max_plaintext_age: Duration = timedelta(minutes=5)
+    """How old an account key in the clear may become, from the beginning of the unwrap that gave it. Each use after
+    that costs the customer's vault one call."""
+
+    most_plaintext: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Account keys held in the clear, about 1 KB each. At the bound the one that was not used for the longest goes."""
+
+    most_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = 16_384
+    """Length of one protected value. Keys and signed URLs are shorter by far; files are not meant to be kept here."""
+
+    most_per_account: Annotated[int, Field(ge=1)] = 1000
+    """Protected values of one account. At the bound further ones are refused; those that are there can be changed."""
+
+
 class ServiceKeySettings(_Group):
     """The service's own keys: files `system.<id>.key`, `storage.<id>.key` and `audit.<id>.key` of 32 random bytes.
 
@@ -412,6 +433,7 @@ class Settings(_Group):
     """Credential sources by name, such as `[identities.platform]`."""
     checks: CheckSettings = CheckSettings()
     rewrap: RewrapSettings = RewrapSettings()
+    values: ValueSettings = ValueSettings()
     service_keys: ServiceKeySettings = ServiceKeySettings()
     mqtt: MqttSettings = MqttSettings()
     http: HttpSettings = HttpSettings()

@@ -97,3 +97,11 @@ class EventType(StrEnum):
     KEY_NEWEST_VERSION_UNUSABLE = "byokd.key.newest-version-unusable"
     KEY_EXPIRED = "byokd.key.expired"
     SERVICE_AUDIT_HEADS = "byokd.service.audit-heads"
+
+
+class ValueKind(StrEnum):
+    """What a protected value is."""
+
+    CONTENT_KEY = "content-key"
+    JOB_INPUT_URL = "job-input-url"
+    TOKEN_KEY = "token-key"  # noqa: S105 - a kind, not a secret

@@ -26,6 +26,7 @@ from byokd.domain.judge import Seen, judge
 from byokd.domain.verdict import Policy, Probe, Watch, WrappingVersion
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store
+from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics
 
 PROBE_BYTES = 32
@@ -87,7 +88,7 @@ async def prove(calls: Round, target: KeyTarget, randomness: Randomness) -> Cand
 class Checker:
     """Checks watches. Holds no state of its own: what it weighs is in the watch that it is given."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per collaborator
         self,
         store: Store,
         keys: KeyService,
@@ -98,8 +99,10 @@ class Checker:
         policy: Policy,
         deadline: timedelta,
         metrics: Metrics,
+        doubts: Doubts,
     ) -> None:
         """Take the collaborators; `fresh_keys` opens a new connection for every call, for confirmations."""
+        self._doubts = doubts
         self._store = store
         self._keys = keys
         self._fresh_keys = fresh_keys
@@ -123,7 +126,19 @@ class Checker:
         self._metrics.check_seconds.observe(self._clock.monotonic() - started)
         for answer in look.seen:
             self._metrics.checks.labels(judge(answer).outcome).inc()
-        return await self._conclude(watch, look)
+        checked = await self._conclude(watch, look)
+        self._tell_doubts(checked, asked=started)
+        return checked
+
+    def _tell_doubts(self, checked: Checked, *, asked: float) -> None:
+        """Once what was found is stored: end the doubts about usable versions, and drop again what came meanwhile."""
+        for version in checked.watch.versions:
+            observation = checked.decision.observations.get(version.id)
+            target = _target(checked.watch, checked.watch.key.at(version.version))
+            if observation is not None and observation.outcome is Outcome.USABLE:
+                self._doubts.clear(target, asked=asked)
+            elif observation is not None and observation.outcome is Outcome.DENIED:
+                self._doubts.deny(target)
 
     async def _conclude(self, watch: Watch, look: Look) -> Checked:
         """Decide and commit what follows, if anything does."""
@@ -168,11 +183,16 @@ class Checker:
         return Look(tuple(seen), newest, proof, detected_by)
 
     async def _probe(self, calls: Round, watch: Watch, version: WrappingVersion) -> ProbeAnswer:
-        answer = await calls.unwrap(_target(watch, watch.key.at(version.version)), version.probe.wrapped)
-        if not isinstance(answer, bytes):
+        target = _target(watch, watch.key.at(version.version))
+        answer = await calls.unwrap(target, version.probe.wrapped)
+        if isinstance(answer, NoAnswer):
             return answer
-        if hmac.compare_digest(hashlib.sha256(answer).digest(), version.probe.digest):
+        if isinstance(answer, bytes) and hmac.compare_digest(hashlib.sha256(answer).digest(), version.probe.digest):
             return ProbeOpened()
+        # Before anything else is asked, decided or stored: none of that must be waited for, and all of it may fail.
+        self._doubts.deny(target)
+        if isinstance(answer, Refused):
+            return answer
         return ProbeMismatched(Evidence("unwrap", status=200))
 
     async def _facts(

@@ -1,9 +1,30 @@
 """The metrics. Few labels, base units; never a key, a token or an error text."""
 
+from enum import StrEnum
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from byokd.domain.vocabulary import Outcome, State
 from byokd.records import Census
+
+
+class Drop(StrEnum):
+    """Why an account key in the clear was dropped."""
+
+    DENIED = "denied"
+    EXPIRED = "expired"
+    BOUND = "bound"
+    REPLACED = "replaced"
+
+
+class Opening(StrEnum):
+    """How a use came by an account key, or why not."""
+
+    HELD = "held"
+    UNWRAPPED = "unwrapped"
+    REFUSED = "refused"
+    UNANSWERED = "unanswered"
+    DAMAGED = "damaged"
 
 
 class Metrics:
@@ -42,6 +63,20 @@ class Metrics:
         self.published = Counter(
             "byokd_events_published_total", "Events acknowledged by the broker", registry=self.registry
         )
+        self.plaintext_held = Gauge("byokd_plaintext_held", "Account keys held in the clear", registry=self.registry)
+        self.plaintext_drops = Counter(
+            "byokd_plaintext_drops_total",
+            "Account keys in the clear that were dropped",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in Drop:
+            self.plaintext_drops.labels(cause)
+        self.account_key_opens = Counter(
+            "byokd_account_key_opens_total", "Account keys wanted for use", ["outcome"], registry=self.registry
+        )
+        for opening in Opening:
+            self.account_key_opens.labels(opening)
         self._accounts = Gauge("byokd_accounts", "Accounts by state", ["state"], registry=self.registry)
         self._watches = Gauge("byokd_watches", "Watches", registry=self.registry)
         self._vaults = Gauge("byokd_vaults", "Vaults", registry=self.registry)

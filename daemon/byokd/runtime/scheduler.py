@@ -12,7 +12,7 @@ from byokd.domain.decide import Decision
 from byokd.domain.identifiers import VaultHost, WatchId
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
-from byokd.ports import Clock, StaleError, Store, StoreUnavailableError
+from byokd.ports import Clock, KeyTarget, StaleError, Store, StoreUnavailableError
 from byokd.runtime.checker import Checked, Checker
 from byokd.runtime.health import Component, Health
 from byokd.runtime.metrics import Metrics
@@ -115,6 +115,14 @@ class Scheduler:
         if not entry.running:
             self._queue_at(entry, self._clock.monotonic())
         self._bell.ring()
+
+    def hint_version(self, target: KeyTarget) -> None:
+        """Make the watches of this exact version due now; there is more than one if it is also pinned."""
+        for entry in list(self._entries.values()):
+            watch = entry.watch
+            same = (watch.identity, watch.tenant, watch.key.host) == (target.identity, target.tenant, target.key.host)
+            if same and any(watch.key.at(version.version) == target.key for version in watch.versions):
+                self.hint(watch.id, detected_by=DetectedBy.HINT)
 
     async def check_now(self, watch: WatchId) -> Checked | None:
         """Check a watch on an operator's word and give the outcome; None when it is not (or no longer) watched."""

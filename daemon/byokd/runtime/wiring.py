@@ -30,12 +30,14 @@ from byokd.runtime.auditing import Auditing
 from byokd.runtime.checker import Checker
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
+from byokd.runtime.doubts import DoubtingKeys, Doubts
 from byokd.runtime.follower import Follower
 from byokd.runtime.health import Component, Health
 from byokd.runtime.housekeeper import Housekeeper
 from byokd.runtime.layers import Layers
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.observer import Observer
+from byokd.runtime.plaintext import PlaintextKeys
 from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
@@ -45,6 +47,8 @@ from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.service_keys import prove_service_keys
 from byokd.runtime.since import parse_since
 from byokd.runtime.tailing import Tailing
+from byokd.runtime.unwrapping import LiveUnwraps
+from byokd.runtime.values import ProtectedValues
 from byokd.runtime.verifying import Verifier
 from byokd.settings import CheckSettings, Settings
 
@@ -82,6 +86,8 @@ class Service:
         self.store = outside.store
         self.health = Health(outside.clock)
         self.metrics = Metrics()
+        self.doubts = Doubts(outside.clock, memory=settings.values.max_plaintext_age)
+        self.keys = DoubtingKeys(outside.keys, self.doubts)
         self._join_bus()
         self._join_watching()
         self._join_account_keys()
@@ -122,6 +128,7 @@ class Service:
             policy=policy(checks),
             deadline=checks.deadline,
             metrics=self.metrics,
+            doubts=self.doubts,
         )
         self.scheduler = Scheduler(
             self.store,
@@ -132,11 +139,12 @@ class Service:
             metrics=self.metrics,
             on_change=self._verdicts_changed,
         )
+        self.doubts.on_report(self.scheduler.hint_version)
 
     def _join_account_keys(self) -> None:
         outside, rewrap = self.outside, self.settings.rewrap
         account_keys = AccountKeys(
-            outside.keys,
+            self.keys,
             outside.sealer,
             outside.cipher,
             clock=self.clock,
@@ -155,13 +163,29 @@ class Service:
         )
         self.registrar = Registrar(
             self.store,
-            outside.keys,
+            self.keys,
             account_keys,
             clock=self.clock,
             randomness=outside.randomness,
             ids=outside.ids,
             deadline=rewrap.deadline,
             on_change=self._accounts_changed,
+        )
+        self._join_values(account_keys)
+
+    def _join_values(self, account_keys: AccountKeys) -> None:
+        settings = self.settings.values
+        unwraps = LiveUnwraps(account_keys, self.doubts, clock=self.clock, metrics=self.metrics)
+        self.plaintext = PlaintextKeys(
+            self.store, unwraps, self.doubts, clock=self.clock, settings=settings, metrics=self.metrics
+        )
+        self.values = ProtectedValues(
+            self.store,
+            self.plaintext,
+            sealer=self.outside.sealer,
+            cipher=self.outside.cipher,
+            clock=self.clock,
+            settings=settings,
         )
 
     def _join_service_keys(self) -> None:
@@ -213,6 +237,7 @@ class Service:
                 NamedTask("rewrapper", self.rewrapper.run),
                 NamedTask("resealer", self.resealer.run),
                 NamedTask("scheduler", self.scheduler.run),
+                NamedTask("plaintext", self.plaintext.run),
                 NamedTask("observer", self.observer.run),
                 NamedTask("housekeeper", self.housekeeper.run),
                 NamedTask("auditing", self.auditing.run),

@@ -24,6 +24,7 @@ from byokd.adapters.sql.placing import Place, place
 from byokd.adapters.sql.rows import account_of, account_values, wrapped_key_of
 from byokd.adapters.sql.settling import erase_wraps, release
 from byokd.adapters.sql.tables import account_keys, accounts
+from byokd.adapters.sql.values import erase_values
 from byokd.domain.accounts import Account, AccountSpec, follow, state_message
 from byokd.domain.identifiers import AccountId
 from byokd.domain.vocabulary import EventType, State
@@ -177,6 +178,7 @@ def delete_account(connection: Connection, account_id: AccountId, *, recorder: R
         return False
     change = Change.of(before, before, [News(EventType.ACCOUNT_DELETED)], now=now)
     record_account_events(connection, change.events, recorder=recorder, now=now)
+    erase_values(connection, str(account_id))
     touched = erase_wraps(connection, str(account_id))
     gone = connection.execute(
         delete(accounts).where(accounts.c.id == str(account_id), accounts.c.sequence == before.sequence)

@@ -6,7 +6,18 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 
-from byokd.adapters.sql import accounts, history, outbox, rewraps, schema, service_keys, settling, verdicts, watches
+from byokd.adapters.sql import (
+    accounts,
+    history,
+    outbox,
+    rewraps,
+    schema,
+    service_keys,
+    settling,
+    values,
+    verdicts,
+    watches,
+)
 from byokd.adapters.sql.census import census
 from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.engine import prepare_file
@@ -18,9 +29,21 @@ from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, WatchId
+from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports import Auditor, Ids, KeyTarget
-from byokd.records import Census, KeyPlacement, OutboxRow, RewrapQueue, RewrapWork, SealedKey, Settled, WrappedKey
+from byokd.records import (
+    Census,
+    Gate,
+    KeyPlacement,
+    OutboxRow,
+    ProtectedValue,
+    RewrapQueue,
+    RewrapWork,
+    SealedKey,
+    Settled,
+    WrappedKey,
+)
 from byokd.settings import StoreSettings
 
 SETTLE_BATCH = 500
@@ -247,9 +270,37 @@ class SqlStore(SqlSealedStore):
     async def delete_account(self, account: AccountId, *, now: datetime) -> bool:
         """See `Store.delete_account`. Its wraps are gone from the files when this returns, as after `settle`."""
         deleted = await self._runner.write(accounts.delete_account, account, recorder=self._recorder, now=now)
+        """See `Store.delete_account`. Wraps and values are gone from the files when this returns, as after `settle`."""
+        deleted = await self._runner.write(accounts.delete_account, account, ids=self._ids, now=now)
         if deleted:
             await self._runner.scrub()
         return deleted
+
+    async def gate(self, account: AccountId) -> Gate | None:
+        """See `Store.gate`."""
+        return await self._runner.read(values.gate, account)
+
+    async def put_value(self, account: Account, value: ProtectedValue, *, most: int, now: datetime) -> ValueInfo:
+        """See `Store.put_value`. The revision before is gone from the files when this returns, as after `settle`."""
+        written = await self._runner.write(values.put_value, account, value, most=most, now=now)
+        if written.revision > 1:
+            await self._runner.scrub()
+        return written
+
+    async def value(self, account: Account, ref: ValueRef) -> ProtectedValue | None:
+        """See `Store.value`."""
+        return await self._runner.read(values.value, account, ref)
+
+    async def values(self, account: Account) -> Sequence[ValueInfo]:
+        """See `Store.values`."""
+        return await self._runner.read(values.all_values, account)
+
+    async def remove_value(self, account: Account, ref: ValueRef) -> bool:
+        """See `Store.remove_value`. It is gone from the files when this returns, as after `settle`."""
+        removed = await self._runner.write(values.remove_value, account, ref)
+        if removed:
+            await self._runner.scrub()
+        return removed
 
     async def unpublished(self, *, after: int, limit: int) -> Sequence[OutboxRow]:
         """See `Store.unpublished`."""
