@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from byokd.cli import values
 from byokd.cli.daemon_calls import call, json_option, socket_option
 from byokd.cli.voice import ExitCode, counted, fail, print_json, print_table, say_error
 
@@ -16,7 +17,11 @@ _FORMATS = {".yaml": "yaml", ".yml": "yaml", ".json": "yaml", ".toml": "toml"}
 
 @click.group()
 def accounts() -> None:
-    """Create, change, look at and delete accounts."""
+    """Create, change, look at and delete accounts, and what their keys protect."""
+
+
+for _command in (values.protect, values.reveal, values.unprotect, values.values):
+    accounts.add_command(_command)
 
 
 @accounts.command()

@@ -57,6 +57,7 @@ async def _run(settings: Settings) -> None:
             verifier=service.verifier,
             probes=probes,
             http="{}:{}".format(*listener.getsockname()[:2]),
+            values=service.values,
         )
         health = HttpTask(health_application(probes, settings.http), listener)
         management = HttpTask(management_application(managed, service.tailing), unix_listener)

@@ -21,6 +21,7 @@ SETTINGS = """\
 [service]
 instance = "demo"
 socket = "{directory}/api.sock"
+reveal_uids = [{uid}]
 
 [store]
 url = "{store}"
@@ -159,7 +160,7 @@ async def _start_daemon(
     stack: AsyncExitStack, directory: Path, environment: dict[str, str], values: dict[str, object]
 ) -> DemoDaemon:
     make_service_keys(directory / "keys")
-    (directory / "byokd.toml").write_text(SETTINGS.format(directory=directory, **values))
+    (directory / "byokd.toml").write_text(SETTINGS.format(directory=directory, uid=os.getuid(), **values))
     daemon = DemoDaemon(directory, environment)
     stack.push_async_callback(daemon.end)
     await daemon.start()

@@ -13,6 +13,7 @@ from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.scheduler import Scheduler
+from byokd.runtime.values import ProtectedValues
 from byokd.runtime.verifying import Verifier
 from byokd.settings import Settings
 
@@ -32,6 +33,7 @@ class Managed:
     verifier: Verifier
     probes: Probes
     http: str
+    values: ProtectedValues
 
     async def find(self, reference: str) -> Account:
         """Find one account by ARM id or, where it is the only one of that name, by name.

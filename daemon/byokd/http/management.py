@@ -2,23 +2,32 @@
 
 from collections.abc import Awaitable, Callable
 
+import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from byokd.domain.identifiers import shown
 from byokd.http.account_routes import account_routes
 from byokd.http.bus_routes import bus_routes
 from byokd.http.event_routes import event_routes
 from byokd.http.key_routes import key_routes
 from byokd.http.managed import Managed
+from byokd.http.peers import peer_uid
+from byokd.http.value_routes import value_routes
 from byokd.ports import StoreUnavailableError
 from byokd.runtime.manifest import MAX_CHARS
 from byokd.runtime.tailing import Tailing
+
+_log = structlog.get_logger()
 
 
 def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     """Make the application that listens on the Unix socket."""
     application = FastAPI(title="byokd management", docs_url=None, redoc_url=None, openapi_url=None)
     application.add_exception_handler(StoreUnavailableError, _store_unavailable)
+    application.add_exception_handler(RequestValidationError, _malformed)
+    application.middleware("http")(_told)
     application.middleware("http")(_bounded)
 
     async def status() -> dict[str, object]:
@@ -29,11 +38,28 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     application.include_router(bus_routes(managed))
     application.include_router(event_routes(managed, tailing))
     application.include_router(key_routes(managed))
+    application.include_router(value_routes(managed))
     return application
 
 
 async def _store_unavailable(_: Request, error: Exception) -> JSONResponse:
     return _answer(503, str(error), error.hint if isinstance(error, StoreUnavailableError) else "")
+
+
+async def _malformed(_: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong with a request, but never repeat it: there may be a value to protect in it."""
+    wrong = error.errors() if isinstance(error, RequestValidationError) else ()
+    said = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['type']}" for entry in wrong)
+    return _answer(422, f"not a request that is understood: {said}", "are byokd and its daemon of one version?")
+
+
+async def _told(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Note who asked for anything that changes or reveals something."""
+    if request.method != "GET":
+        account = request.query_params.get("ref", "")
+        call = {"method": request.method, "path": shown(request.url.path), "account": shown(account)}
+        _log.info("management-call", uid=peer_uid(request), **call)
+    return await call_next(request)
 
 
 async def _bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -9,6 +9,8 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from byokd.http.peers import PeerProtocol
+
 SOCKET_MODE = 0o660
 """Owner and group may manage; nobody else."""
 
@@ -38,6 +40,7 @@ class HttpTask:
         """Take the application and a listening socket."""
         config = uvicorn.Config(
             application,
+            http=PeerProtocol if listener.family is socket.AF_UNIX else "auto",
             log_config=None,
             access_log=False,
             lifespan="off",

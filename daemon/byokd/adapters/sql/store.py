@@ -268,10 +268,8 @@ class SqlStore(SqlSealedStore):
         )
 
     async def delete_account(self, account: AccountId, *, now: datetime) -> bool:
-        """See `Store.delete_account`. Its wraps are gone from the files when this returns, as after `settle`."""
-        deleted = await self._runner.write(accounts.delete_account, account, recorder=self._recorder, now=now)
         """See `Store.delete_account`. Wraps and values are gone from the files when this returns, as after `settle`."""
-        deleted = await self._runner.write(accounts.delete_account, account, ids=self._ids, now=now)
+        deleted = await self._runner.write(accounts.delete_account, account, recorder=self._recorder, now=now)
         if deleted:
             await self._runner.scrub()
         return deleted
