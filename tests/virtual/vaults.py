@@ -48,7 +48,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call as the vault saw it; `outcome` is "ok", "wrong" or what was answered instead."""
+    """A call as the vault saw it; `outcome` is "ok", "wrong" or what was answered instead.
+
+    `time` is when it began, `ended` when its answer was given.
+    """
 
     time: float
     operation: Operation
@@ -56,6 +59,7 @@ class Call:
     version: KeyVersion | None
     probe: bool
     outcome: str
+    ended: float = 0.0
 
 
 @dataclass(slots=True)
@@ -278,7 +282,8 @@ class SimulatedKeyService:
             outcome = "wrong"
         plaintext = value if operation == "wrapKey" else self._plaintext(vault, target, value)
         probe = plaintext is not None and len(plaintext) == PROBE_BYTES
-        vault.calls.append(Call(now, operation, self._way, target.key.version, probe, outcome))
+        ended = asyncio.get_running_loop().time()
+        vault.calls.append(Call(now, operation, self._way, target.key.version, probe, outcome, ended))
         return answer
 
     async def _answer(self, vault: Vault, operation: Operation, target: KeyTarget, value: bytes):  # noqa: ANN202
