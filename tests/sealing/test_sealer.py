@@ -158,3 +158,10 @@ def test_nothing_is_shown(sealer: AesGcmSealer, directory: Path) -> None:
     with pytest.raises(SealBrokenError) as raised:
         sealer.open(ServiceKey.STORAGE, b"\x01\x011" + b"hidden" * 9, context=CONTEXT)
     assert "hidden" not in str(raised.value)
+
+
+def test_a_sealed_value_tells_which_key_sealed_it(sealer: AesGcmSealer) -> None:
+    sealed = sealer.seal(ServiceKey.STORAGE, b"x", context=CONTEXT)
+    assert sealer.sealed_by(sealed) == "2"
+    with pytest.raises(SealBrokenError):
+        sealer.sealed_by(b"\x02" + sealed[1:])
