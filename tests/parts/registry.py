@@ -43,6 +43,7 @@ def postgresql_programs() -> Path | None:
 
 
 PARTS = {
+    "root": Part(lambda: os.geteuid() == 0, "run the tests as root: they have to become other users"),
     "mosquitto": Part(
         _programs("mosquitto", "mosquitto_passwd"), "install the Debian package mosquitto, or run tests/set-up"
     ),
