@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from byokd.domain.decide import _WARNING_EVENTS
-from byokd.domain.vocabulary import EventType, Outcome, Reason, State, WarningKind
+from byokd.domain.vocabulary import EventType, Outcome, Reason, State, ValueKind, WarningKind
 from byokd.settings import CheckSettings
 from domain.scenes import DENIALS, TROUBLE
 
@@ -32,6 +32,7 @@ def rows(heading: str) -> dict[str, list[str]]:
         ("Reasons of a denial", set(DENIALS)),
         ("Reasons for being unverified", set(TROUBLE)),
         ("Warnings", set(WarningKind)),
+        ("Kinds of protected values", set(ValueKind)),
     ],
 )
 def test_every_value_has_its_row_and_says_what_it_means_and_what_to_do(heading: str, values: set[str]) -> None:

@@ -59,7 +59,7 @@ def test_names_have_the_prefix_and_base_units_and_labels_are_few() -> None:
         assert not re.search(r"_(ms|milliseconds|minutes|percent)$", family.name)
         assert family.type != "histogram" or family.name.endswith("_seconds")
         for sample in family.samples:
-            assert sample.labels.keys() <= {"outcome", "state", "result", "condition", "le"}
+            assert sample.labels.keys() <= {"outcome", "state", "result", "condition", "cause", "le"}
 
 
 def test_the_page_holds_no_reason_or_message() -> None:
