@@ -568,6 +568,38 @@ class Bus(Protocol):
         ...
 
 
+class ServiceManager(Protocol):
+    """Whoever started the daemon and watches over it, such as systemd; perhaps nobody.
+
+    Telling never raises, and does not wait for an answer.
+    """
+
+    @property
+    def watchdog_interval(self) -> timedelta | None:
+        """How long the daemon may be silent before it is taken for hung and killed; None: for ever."""
+        ...
+
+    def status(self, sentence: str) -> None:
+        """Show people one sentence on how it is."""
+        ...
+
+    def alive(self) -> None:
+        """Tell that the event loop turns; until `ready`, this also asks for more time to start."""
+        ...
+
+    def ready(self) -> None:
+        """Tell that the start, or what `reloading` began, is done."""
+        ...
+
+    def reloading(self) -> None:
+        """Tell that other settings are being taken; `ready` must follow."""
+        ...
+
+    def stopping(self) -> None:
+        """Tell that the daemon ends of its own accord."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """What a check made of a watch, for the operator who asked for it."""

@@ -437,3 +437,19 @@ class Settings(_Group):
     service_keys: ServiceKeySettings = ServiceKeySettings()
     mqtt: MqttSettings = MqttSettings()
     http: HttpSettings = HttpSettings()
+
+
+NEEDS_RESTART = frozenset(
+    {
+        "service.instance",
+        "service.socket",
+        "store",
+        "service_keys",
+        "http.listen",
+    }
+)
+"""Settings, and whole sections, that are read only when the daemon starts: who it is, what it stores in and listens on,
+the keys it has proved. A reload that would change one of them is refused. All others are taken."""
+
+TAKEN_AT_ONCE = frozenset({"store.history_retention"})
+"""Settings of such a section that a reload takes all the same."""

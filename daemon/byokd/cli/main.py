@@ -15,6 +15,7 @@ _PLACES = {
     "emulator": "byokd.cli.emulator:emulator",
     "republish": "byokd.cli.bus:republish",
     "keys": "byokd.cli.keys:keys",
+    "reload": "byokd.cli.reload:reload",
     "run": "byokd.cli.service:run",
     "watch": "byokd.cli.watch:watch",
 }

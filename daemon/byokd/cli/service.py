@@ -30,7 +30,7 @@ def run(settings_path: Path) -> None:
     settings = read_or_fail(settings_path)
     from byokd.cli.serving import serve  # noqa: PLC0415 - loads the whole daemon; the other verbs start without
 
-    serve(settings)
+    serve(settings, lambda: read_settings(settings_path, os.environ))
 
 
 @click.command(name="check-config")

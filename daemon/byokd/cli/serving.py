@@ -1,28 +1,48 @@
 """The daemon's process: everything is joined here. Only `byokd run` imports this, as it loads all there is."""
 
 import asyncio
+import faulthandler
 import signal
+import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import structlog
+from fastapi import FastAPI
 
 from byokd.cli.voice import ExitCode, fail
 from byokd.http.health import Probes, health_application
 from byokd.http.managed import Managed
 from byokd.http.management import management_application
 from byokd.http.server import AddressInUseError, HttpTask, listen_tcp, listen_unix
+from byokd.http.switching import RequestsUnderWayError, Switchable
 from byokd.ports import ServiceKeysUnusableError
-from byokd.runtime.daemon import GOODBYE, Farewell, NamedTask
+from byokd.runtime.daemon import GOODBYE, Daemon, Farewell, NamedTask
 from byokd.runtime.logs import configure_logs
-from byokd.runtime.wiring import Service, wire
+from byokd.runtime.reloading import ChangeRefusedError, Reloader
+from byokd.runtime.service_manager import Watchdog
+from byokd.runtime.wiring import Service, Wired, rewire, wire
 from byokd.settings import Settings
 
+ReadSettings = Callable[[], Settings]
 
-def serve(settings: Settings) -> None:
-    """Run the daemon until SIGTERM or SIGINT; end the program when it cannot start or fails."""
+REQUESTS_GRACE = timedelta(seconds=30)
+"""How long a reload waits for requests that change accounts. An apply of many takes longer: the reload is refused."""
+
+
+def serve(settings: Settings, read: ReadSettings) -> None:
+    """Run the daemon until SIGTERM or SIGINT; end the program when it cannot start or fails.
+
+    Args:
+        settings: what to start with.
+        read: reads them again, for a reload.
+    """
     configure_logs(settings.service.log_level)
+    # A watchdog ends a hung process by SIGABRT: the log then says where each thread was.
+    faulthandler.enable()
     try:
-        asyncio.run(_run(settings))
+        asyncio.run(_run(settings, read))
     except (AddressInUseError, ServiceKeysUnusableError) as error:
         fail(str(error), hint=error.hint, code=ExitCode.USAGE)
     except ExceptionGroup as group:
@@ -36,51 +56,129 @@ def serve(settings: Settings) -> None:
         )
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, read: ReadSettings) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with AsyncExitStack() as stack:
         wired = await wire(settings, stack)
-        service = wired.service
         host, _, port = settings.http.listen.rpartition(":")
         listener = stack.enter_context(listen_tcp(host.strip("[]"), int(port)))
         unix_listener = stack.enter_context(listen_unix(settings.service.socket))
         stack.callback(settings.service.socket.unlink, missing_ok=True)
-        probes = _probes(settings, service)
+        process = _Process(wired, read, listener=listener, unix_listener=unix_listener, stop=stop)
+        stack.push_async_callback(process.close)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, process.reloader.signalled)
+        await process.run()
+
+
+class _Process:
+    """What listens, which stays; and the service behind it, which a reload replaces."""
+
+    def __init__(
+        self,
+        wired: Wired,
+        read: ReadSettings,
+        *,
+        listener: socket.socket,
+        unix_listener: socket.socket,
+        stop: asyncio.Event,
+    ) -> None:
+        self._service, self._prepare, self._ways = wired.service, wired.store.prepare, wired.ways
+        self._http = "{}:{}".format(*listener.getsockname()[:2])
+        self._stop = stop
+        self._manager = self._service.outside.manager
+        self.reloader = Reloader(read, self._service.settings, self._change_over)
+        self._pages = Switchable(self._pages_of(self._service))
+        self._api = Switchable(self._api_of(self._service))
+        self._management = HttpTask(self._api, unix_listener)
+        self._always = [
+            NamedTask("http", HttpTask(self._pages, listener).run),
+            NamedTask("management", self._management.run),
+            NamedTask("reloader", self.reloader.run),
+        ]
+        if self._manager.watchdog_interval is not None:
+            watchdog = Watchdog(self._manager, self._service.clock, interval=self._manager.watchdog_interval)
+            self._always.append(NamedTask("watchdog", watchdog.run))
+        self._daemon = self._daemon_of(self._service)
+
+    async def run(self) -> None:
+        """Run until told to stop."""
+        self._manager.status("starting: opening the store")
+        await self._daemon.run()
+
+    async def close(self) -> None:
+        """Close the ways to the vaults."""
+        await self._ways.aclose()
+
+    async def _change_over(self, settings: Settings) -> None:
+        """Put a service with other settings in the place of the one that runs."""
+        if not self._daemon.has_started:
+            raise ChangeRefusedError("the daemon has not started yet, or is stopping: restart it instead")
+        ways = AsyncExitStack()
+        async with AsyncExitStack() as quiet:
+            try:
+                successor = await rewire(settings, ways, self._service)
+                await quiet.enter_async_context(self._api.held(within=REQUESTS_GRACE))
+            except (OSError, RequestsUnderWayError) as error:
+                await ways.aclose()
+                raise ChangeRefusedError(str(error)) from None
+            await self._replace(successor, ways)
+
+    async def _replace(self, successor: Service, ways: AsyncExitStack) -> None:
+        """End the old service's tasks and start the new one's. There is no way back: an error here ends the daemon."""
+        self._manager.reloading()
+        before, (self._ways, ways_before) = self._service, (ways, self._ways)
+        configure_logs(successor.settings.service.log_level)
+        before.make_way_for(successor)
+        await self._daemon.hand_over(self._daemon_of(successor))
+        self._service = successor
+        self._pages.exchange(self._pages_of(successor))
+        self._api.exchange(self._api_of(successor))
+        await ways_before.aclose()
+
+    def _daemon_of(self, service: Service) -> Daemon:
+        return service.daemon(
+            self._stop,
+            prepare=self._prepare,
+            always=self._always,
+            closing=[
+                Farewell("service-manager", self._say_stopping, GOODBYE),
+                Farewell("watchers", service.tailing.close, GOODBYE),
+                Farewell("management", self._management.stop, GOODBYE),
+            ],
+        )
+
+    async def _say_stopping(self) -> None:
+        self._manager.stopping()
+
+    def _pages_of(self, service: Service) -> FastAPI:
+        return health_application(_probes(service), service.settings.http)
+
+    def _api_of(self, service: Service) -> FastAPI:
         managed = Managed(
-            settings,
+            service.settings,
             service.store,
             service.registrar,
             service.scheduler,
             publisher=service.publisher,
             resealer=service.resealer,
             verifier=service.verifier,
-            probes=probes,
-            http="{}:{}".format(*listener.getsockname()[:2]),
             values=service.values,
+            probes=_probes(service),
+            http=self._http,
+            reloader=self.reloader,
         )
-        health = HttpTask(health_application(probes, settings.http), listener)
-        management = HttpTask(management_application(managed, service.tailing), unix_listener)
-        daemon = service.daemon(
-            stop,
-            prepare=wired.store.prepare,
-            always=[NamedTask("http", health.run), NamedTask("management", management.run)],
-            closing=[
-                Farewell("watchers", service.tailing.close, GOODBYE),
-                Farewell("management", management.stop, GOODBYE),
-            ],
-        )
-        await daemon.run()
+        return management_application(managed, service.tailing)
 
 
-def _probes(settings: Settings, service: Service) -> Probes:
+def _probes(service: Service) -> Probes:
     return Probes(
         clock=service.clock,
         health=service.health,
         observer=service.observer,
         metrics=service.metrics,
-        mqtt=settings.mqtt,
-        instance=settings.service.instance,
+        mqtt=service.settings.mqtt,
+        instance=service.settings.service.instance,
     )
 
 

@@ -11,6 +11,7 @@ from byokd.http.health import Probes
 from byokd.ports import Store
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
+from byokd.runtime.reloading import Reloader
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.values import ProtectedValues
@@ -34,6 +35,7 @@ class Managed:
     probes: Probes
     http: str
     values: ProtectedValues
+    reloader: Reloader
 
     async def find(self, reference: str) -> Account:
         """Find one account by ARM id or, where it is the only one of that name, by name.

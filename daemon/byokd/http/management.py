@@ -14,6 +14,7 @@ from byokd.http.event_routes import event_routes
 from byokd.http.key_routes import key_routes
 from byokd.http.managed import Managed
 from byokd.http.peers import peer_uid
+from byokd.http.reload_route import reload_route
 from byokd.http.value_routes import value_routes
 from byokd.ports import StoreUnavailableError
 from byokd.runtime.manifest import MAX_CHARS
@@ -39,6 +40,7 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     application.include_router(event_routes(managed, tailing))
     application.include_router(key_routes(managed))
     application.include_router(value_routes(managed))
+    application.include_router(reload_route(managed.reloader))
     return application
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from byokd.http.peers import PeerProtocol
 
@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 class HttpTask:
     """Serves one application on one listening socket until cancelled or stopped."""
 
-    def __init__(self, application: FastAPI, listener: socket.socket) -> None:
+    def __init__(self, application: ASGIApp, listener: socket.socket) -> None:
         """Take the application and a listening socket."""
         config = uvicorn.Config(
             application,

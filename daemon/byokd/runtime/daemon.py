@@ -46,6 +46,15 @@ class Farewell:
     limit: timedelta
 
 
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A task that runs; once `leaving`, its end is no surprise."""
+
+    task: NamedTask
+    handle: asyncio.Task[None]
+    leaving: asyncio.Event
+
+
 class Daemon:
     """Runs tasks until it is told to stop, then says farewell and ends them."""
 
@@ -74,13 +83,21 @@ class Daemon:
             randomness: for spreading the waits.
         """
         self._prepare = prepare
-        self._always = always
-        self._after_start = after_start
-        self._farewells = farewells
+        self.always = always
+        self.after_start = after_start
+        self.farewells = farewells
         self._health = health
         self._clock = clock
         self._randomness = randomness
         self._stop = stop
+        self._group: asyncio.TaskGroup | None = None
+        self._running: list[_Running] = []
+        self._changing = asyncio.Lock()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether everything runs, and is not being stopped."""
+        return self._group is not None and not self._stop.is_set()
 
     async def run(self) -> None:
         """Run until told to stop.
@@ -89,28 +106,72 @@ class Daemon:
             ExceptionGroup: a task failed or ended; the log names it.
         """
         async with asyncio.TaskGroup() as group:
-            running = [self._start(group, task, task.body) for task in self._always]
+            for task in self.always:
+                self._start(group, task, task.body)
             if await self._prepared():
-                running += [
-                    self._start(group, task, self._outliving_store_trouble(task.body)) for task in self._after_start
-                ]
+                for task in self.after_start:
+                    self._start(group, task, self._outliving_store_trouble(task.body))
+                self._group = group
                 _log.info("started")
                 await self._stop.wait()
-                _log.info("stopping")
-                for farewell in self._farewells:
-                    await self._say(farewell)
-            for item in running:
-                item.cancel()
+                async with self._changing:
+                    _log.info("stopping")
+                    for farewell in self.farewells:
+                        await self._say(farewell)
+            for item in self._running:
+                item.handle.cancel()
         _log.info("stopped")
 
-    def _start(self, group: asyncio.TaskGroup, task: NamedTask, body: Body) -> asyncio.Task[None]:
+    async def hand_over(self, successor: "Daemon") -> None:
+        """Run what another daemon would run, instead of what this one runs.
+
+        What is in both (equal tasks, equal farewells) goes on untouched. The rest ends in good order: farewells that
+        the successor lacks are said, each within its limit, then their tasks are cancelled and awaited; only then do
+        the successor's start. Callable once `has_started`, from a task that is in both; the successor itself never
+        runs. Returns having done nothing when it is time to stop.
+
+        Raises:
+            RuntimeError: not started yet.
+        """
+        if self._group is None:
+            raise RuntimeError("only a daemon that has started can hand over")
+        async with self._changing:
+            if self._stop.is_set():
+                return
+            await self._leave(successor)
+            kept = [item.task for item in self._running]
+            for task in successor.always:
+                if task not in kept:
+                    self._start(self._group, task, task.body)
+            for task in successor.after_start:
+                if task not in kept:
+                    self._start(self._group, task, self._outliving_store_trouble(task.body))
+            self.farewells = successor.farewells
+
+    async def _leave(self, successor: "Daemon") -> None:
+        """End what the successor does not have."""
+        stay = [*successor.always, *successor.after_start]
+        going = [item for item in self._running if item.task not in stay]
+        for item in going:
+            item.leaving.set()
+        for farewell in self.farewells:
+            if farewell not in successor.farewells:
+                await self._say(farewell)
+        for item in going:
+            item.handle.cancel()
+        await asyncio.gather(*(item.handle for item in going), return_exceptions=True)
+        self._running = [item for item in self._running if item not in going]
+
+    def _start(self, group: asyncio.TaskGroup, task: NamedTask, body: Body) -> None:
+        leaving = asyncio.Event()
+
         async def for_ever() -> None:
             await body()
-            if not self._stop.is_set():
+            if not self._stop.is_set() and not leaving.is_set():
                 _log.error("task-ended", task=task.name)
                 raise TaskEndedError(task.name)
 
-        return group.create_task(for_ever(), name=task.name)
+        self._running.append(_Running(task, group.create_task(for_ever(), name=task.name), leaving))
 
     async def _prepared(self) -> bool:
         """Prepare, however long it takes; false when told to stop before that."""

@@ -39,11 +39,16 @@ class Presence:
         client_id = presence_client_id(self._prefix, instance)
         self._link = Link(bus, clock, randomness, settings, client_id=client_id)
         self._refused = False
+        self._silent = False
 
     @property
     def status(self) -> LinkStatus:
         """How the connection is now."""
         return self._link.status
+
+    def leave_silently(self) -> None:
+        """Say no goodbye: another presence of this instance follows at once, at the same broker and topic."""
+        self._silent = True
 
     async def run(self) -> Never:
         """Be present for ever. Cancelled, it says goodbye, for at most `GOODBYE`; a second cancellation skips that."""
@@ -54,6 +59,8 @@ class Presence:
             await self._say(session, DaemonStatus.ONLINE)
             await asyncio.wait({lost})
         except asyncio.CancelledError:
+            if self._silent:
+                raise
             with contextlib.suppress(TimeoutError, BusUnavailableError):
                 async with asyncio.timeout(GOODBYE.total_seconds()):
                     await self._say(session, DaemonStatus.OFFLINE)

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
 from byokd.adapters.identity.credentials import Credentials
@@ -19,11 +19,12 @@ from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.audit import Audit, export, reading
 from byokd.adapters.sql.read_only import read_only_store
 from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
+from byokd.adapters.systemd.notifier import SystemdNotifier
 from byokd.domain.chain import Heads, KnownHead
 from byokd.domain.identifiers import WatchId
 from byokd.domain.verdict import Policy
 from byokd.domain.vocabulary import DetectedBy
-from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, Store
+from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, ServiceManager, Store
 from byokd.records import SignedEvent
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.auditing import Auditing
@@ -45,6 +46,7 @@ from byokd.runtime.resealer import Resealer
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.service_keys import prove_service_keys
+from byokd.runtime.service_manager import Reporter
 from byokd.runtime.since import parse_since
 from byokd.runtime.tailing import Tailing
 from byokd.runtime.unwrapping import LiveUnwraps
@@ -61,6 +63,7 @@ class Outside:
         probe_keys: for routine looks at healthy keys.
         keys: for everything that changes something: registering, rewrapping.
         fresh_keys: like `keys`, but every call opens a connection of its own: for confirming denials.
+        manager: who started the daemon; nobody, unless said otherwise.
     """
 
     store: Store
@@ -73,22 +76,39 @@ class Outside:
     clock: Clock
     randomness: Randomness
     ids: Ids
+    manager: ServiceManager = field(default_factory=lambda: SystemdNotifier({}))
 
 
 class Service:
     """The runtime over one filled set of ports."""
 
-    def __init__(self, settings: Settings, outside: Outside) -> None:
-        """Join the parts; nothing runs yet."""
+    health: Health
+    metrics: Metrics
+    publisher: Publisher
+    presence: Presence
+    tailing: Tailing
+
+    def __init__(self, settings: Settings, outside: Outside, *, before: "Service | None" = None) -> None:
+        """Join the parts; nothing runs yet.
+
+        Args:
+            settings: what to go by.
+            outside: what to work on.
+            before: the service that this one succeeds in the same process. Health and numbers go over to it, and so do
+                the connections to the bus while the settings for it are the same.
+        """
         self.settings = settings
         self.outside = outside
         self.clock = outside.clock
         self.store = outside.store
-        self.health = Health(outside.clock)
-        self.metrics = Metrics()
+        self.health = Health(outside.clock) if before is None else before.health
+        self.metrics = Metrics() if before is None else before.metrics
         self.doubts = Doubts(outside.clock, memory=settings.values.max_plaintext_age)
         self.keys = DoubtingKeys(outside.keys, self.doubts)
-        self._join_bus()
+        if before is None or before.settings.mqtt != settings.mqtt:
+            self._join_bus()
+        else:
+            self.publisher, self.presence = before.publisher, before.presence
         self._join_watching()
         self._join_account_keys()
         self._join_service_keys()
@@ -96,10 +116,12 @@ class Service:
         self.auditing = Auditing(
             self.store, clock=self.clock, interval=settings.store.audit_interval, on_change=self.publisher.notify
         )
-        self.tailing = Tailing(self.store)
+        self.tailing = Tailing(self.store) if before is None else before.tailing
         self.observer = Observer(
             self.store, clock=self.clock, health=self.health, metrics=self.metrics, publisher=self.publisher
         )
+        self.observer.census = None if before is None else before.observer.census
+        self.reporter = Reporter(outside.manager, self.clock, health=self.health, observer=self.observer)
 
     def _join_bus(self) -> None:
         outside, mqtt = self.outside, self.settings.mqtt
@@ -241,6 +263,7 @@ class Service:
                 NamedTask("observer", self.observer.run),
                 NamedTask("housekeeper", self.housekeeper.run),
                 NamedTask("auditing", self.auditing.run),
+                NamedTask("reporter", self.reporter.run),
             ],
             farewells=[
                 *closing,
@@ -252,6 +275,13 @@ class Service:
             clock=self.clock,
             randomness=self.outside.randomness,
         )
+
+    def make_way_for(self, successor: "Service") -> None:
+        """Tell the parts that end because of another service over the same store that they are followed."""
+        ours, theirs = self.settings.mqtt, successor.settings.mqtt
+        moves = (ours.url, ours.topic_prefix) != (theirs.url, theirs.topic_prefix)
+        if self.presence is not successor.presence and not moves:
+            self.presence.leave_silently()
 
     def _verdicts_changed(self) -> None:
         self.follower.notify()
@@ -273,10 +303,14 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Wired:
-    """A service over the real outside, and the store that is still to be prepared."""
+    """A service over the real outside, the store that is still to be prepared, and the ways to the vaults.
+
+    `ways` is closed by whoever replaces them, or with everything else.
+    """
 
     service: Service
     store: SqlStore
+    ways: AsyncExitStack
 
 
 async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
@@ -291,22 +325,51 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
     sealer = AesGcmSealer(service_keys, randomness)
     store = store_for(settings.store, ids=ids, auditor=HmacAuditor(service_keys))
     stack.push_async_callback(store.close)
-    outbound = await stack.enter_async_context(Outbound(settings.vaults, settings.network))
-    credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
-    stack.push_async_callback(credentials.close)
+    ways = await stack.enter_async_context(AsyncExitStack())
+    probe_keys, keys, fresh_keys = await _key_services(settings, ways, clock)
     outside = Outside(
         store=store,
-        probe_keys=lean_service(outbound.kept, credentials, vaults=settings.vaults),
-        keys=sdk_service(outbound.kept, credentials, vaults=settings.vaults),
-        fresh_keys=sdk_service(outbound.fresh, credentials, vaults=settings.vaults),
+        probe_keys=probe_keys,
+        keys=keys,
+        fresh_keys=fresh_keys,
         sealer=sealer,
         cipher=HkdfAccountCipher(randomness),
         bus=MqttBus(settings.mqtt),
         clock=clock,
         randomness=randomness,
         ids=ids,
+        manager=SystemdNotifier(os.environ),
     )
-    return Wired(Service(settings, outside), store)
+    return Wired(Service(settings, outside), store, ways)
+
+
+async def rewire(settings: Settings, ways: AsyncExitStack, before: Service) -> Service:
+    """Give a service with other settings over the store and the service keys of the one that runs.
+
+    The ways to vaults, identities and bus are new ones, and the files that the settings name are read again; what of
+    that must be closed is left to `ways`.
+
+    Raises:
+        OSError: a file that the settings name cannot be used.
+    """
+    probe_keys, keys, fresh_keys = await _key_services(settings, ways, before.clock)
+    bus = MqttBus(settings.mqtt)
+    outside = replace(before.outside, probe_keys=probe_keys, keys=keys, fresh_keys=fresh_keys, bus=bus)
+    return Service(settings, outside, before=before)
+
+
+async def _key_services(
+    settings: Settings, ways: AsyncExitStack, clock: Clock
+) -> tuple[KeyService, KeyService, KeyService]:
+    """Open the ways to vaults and identities, for looks, for changes and for confirmations (see `Outside`)."""
+    outbound = await ways.enter_async_context(Outbound(settings.vaults, settings.network))
+    credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
+    ways.push_async_callback(credentials.close)
+    return (
+        lean_service(outbound.kept, credentials, vaults=settings.vaults),
+        sdk_service(outbound.kept, credentials, vaults=settings.vaults),
+        sdk_service(outbound.fresh, credentials, vaults=settings.vaults),
+    )
 
 
 async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bool) -> Verifier:
@@ -320,10 +383,7 @@ async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bo
     sealer = AesGcmSealer(FileServiceKeys(key_directory(settings.service_keys, os.environ)), randomness)
     keys: KeyService | None = None
     if vaults:
-        outbound = await stack.enter_async_context(Outbound(settings.vaults, settings.network))
-        credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
-        stack.push_async_callback(credentials.close)
-        keys = sdk_service(outbound.kept, credentials, vaults=settings.vaults)
+        _, keys, _ = await _key_services(settings, stack, clock)
     return Verifier(
         read_only_store(settings.store),
         Layers(sealer, HkdfAccountCipher(randomness)),

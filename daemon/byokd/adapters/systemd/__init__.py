@@ -1,0 +1,1 @@
+"""The service manager that started the daemon: systemd."""
