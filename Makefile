@@ -47,6 +47,8 @@ lock: setup
 		pyproject.toml --extra demo --extra postgresql -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		pyproject.toml --extra demo --extra postgresql --group dev -c requirements.txt -o requirements-dev.txt
+	echo hatchling | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --generate-hashes --no-header \
+		-c requirements-dev.txt -o requirements-build.txt
 
 clean:
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

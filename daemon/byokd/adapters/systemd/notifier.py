@@ -13,8 +13,7 @@ from datetime import timedelta
 import structlog
 
 MORE_TIME = timedelta(seconds=30)
-"""How much longer a start may take, said again with each sign of life: it takes as long as the store makes it wait,
-unless the loop hangs."""
+"""How much longer a start may take, said again with each sign of life: it may wait for the store, but not hang."""
 
 _SEND_SECONDS = 0.5
 """systemd reads at once; where it does not, the event loop must not wait for it."""
