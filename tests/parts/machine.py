@@ -8,6 +8,11 @@ from pathlib import Path
 
 PATIENCE_SECONDS = 30
 POLL_SECONDS = 0.05
+ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "LD_LIBRARY_PATH": "/srv/python/lib",
+}
 BOOT = Path(__file__).with_name("boot-systemd")
 
 
@@ -32,7 +37,7 @@ class Machine:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            env=ENVIRONMENT,
         )
         out, err = await process.communicate(text.encode())
         ran = Ran(process.returncode or 0, out.decode(), err.decode())

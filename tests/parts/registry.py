@@ -1,11 +1,15 @@
 """The real parts that tests need and a machine may lack: how to tell, and how to get them."""
 
+import functools
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+OLDEST_SYSTEMD = 252
 
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 """Debian keeps daemons where an ordinary user's PATH does not look."""
@@ -42,13 +46,29 @@ def postgresql_programs() -> Path | None:
     return programs if (programs / "postgres").exists() else None
 
 
+@functools.cache
+def _bootable() -> bool:
+    """Whether a systemd can be booted as `boot-systemd` does: it needs root, overlayfs, and control groups version 2."""
+    found = program("systemd-analyze")
+    if os.geteuid() or found is None or not Path("/lib/systemd/systemd").exists():
+        return False
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    known = Path("/proc/filesystems").read_text().split()
+    if int(version.split()[1].split(".")[0]) < OLDEST_SYSTEMD or not {"overlay", "cgroup2"} <= set(known):
+        return False
+    tried = subprocess.run(["unshare", "--mount", "--pid", "--cgroup", "--fork", "true"], check=False)
+    return tried.returncode == 0
+
+
 PARTS = {
     "root": Part(lambda: os.geteuid() == 0, "run the tests as root: they have to become other users"),
     "mosquitto": Part(
         _programs("mosquitto", "mosquitto_passwd"), "install the Debian package mosquitto, or run tests/set-up"
     ),
     "iotcore": Part(_module("iotcore"), "install the Python package iotcore, or run make setup"),
-    "systemd": Part(_programs("systemd-analyze"), "install the Debian package systemd"),
+    "systemd": Part(
+        _bootable, "as root, install the Debian package systemd (252 or newer); a container needs SYS_ADMIN as well"
+    ),
     "chromium": Part(
         _any_program("chromium", "chromium-browser", "google-chrome"), "install the Debian package chromium"
     ),
