@@ -54,7 +54,7 @@ remove() {
     if is_live; then
         systemctl disable --quiet --now byokd.service 2>/dev/null || true
     fi
-    rm -rf "${root:?}$program" "$root$program.new" "$root$program.old"
+    rm -rf "$root$program" "$root$program.new" "$root$program.old"
     rm -f "$root$link" "$root$lib/systemd/system/byokd.service" "$root$lib/sysusers.d/byokd.conf" \
         "$root$lib/tmpfiles.d/byokd.conf"
     if is_live; then

@@ -60,7 +60,7 @@ class Machine:
         found: Mapping[str, str] = {}
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                while (found := await self.shown(unit, *wanted)) != wanted:
+                while (found := await self.shown(unit, *wanted)) != wanted:  # noqa: ASYNC110 - systemd's
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             raise AssertionError((found, await self.journal(unit))) from None
@@ -75,7 +75,7 @@ class Machine:
 @asynccontextmanager
 async def machine(directory: Path, *seen: tuple[Path, str]) -> AsyncIterator[Machine]:
     """Boot one; `seen` are directories of this machine and where they are inside, read-only."""
-    directory.mkdir()
+    await asyncio.to_thread(directory.mkdir)
     binds = [f"{source}:{target}" for source, target in seen]
     process = await asyncio.create_subprocess_exec(
         *("unshare", "--mount", "--propagation", "private", str(BOOT), str(directory), *binds),
@@ -88,7 +88,7 @@ async def machine(directory: Path, *seen: tuple[Path, str]) -> AsyncIterator[Mac
         async with asyncio.timeout(PATIENCE_SECONDS):
             parent = int(await process.stdout.readline())
             booted = Machine(await _child(parent))
-            while (await booted.run("systemctl", "is-active", "test.target", check=False)).code:
+            while (await booted.run("systemctl", "is-active", "test.target", check=False)).code:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)
         yield booted
     finally:
@@ -97,7 +97,9 @@ async def machine(directory: Path, *seen: tuple[Path, str]) -> AsyncIterator[Mac
 
 
 async def _child(parent: int) -> int:
-    children = Path(f"/proc/{parent}/task/{parent}/children")
-    while not (found := children.read_text().split()):
+    def children() -> list[str]:
+        return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+
+    while not (found := children()):  # noqa: ASYNC110 - the kernel tells nobody
         await asyncio.sleep(POLL_SECONDS)
     return int(found[0])

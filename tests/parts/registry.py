@@ -48,7 +48,7 @@ def postgresql_programs() -> Path | None:
 
 @functools.cache
 def _bootable() -> bool:
-    """Whether a systemd can be booted as `boot-systemd` does: it needs root, overlayfs, and control groups version 2."""
+    """Whether a systemd can be booted as `boot-systemd` does: by root, with overlayfs and control groups version 2."""
     found = program("systemd-analyze")
     if os.geteuid() or found is None or not Path("/lib/systemd/systemd").exists():
         return False

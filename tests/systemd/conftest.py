@@ -16,13 +16,15 @@ from byokd.demo.processes import byokd_command, child, first_line
 from byokd.emulator.client import ControlClient
 from parts.machine import Machine, Ran, machine
 from parts.wheels import packed
+from service.support import BASE
 
 ROOT = Path(__file__).parents[2]
 UNIT = "byokd.service"
 VAULT = "customer-keys"
+ACCOUNT = f"{BASE}/contoso"
 ACCOUNTS = """\
 accounts:
-  - id: /subscriptions/3f0c2f8e-0000-4000-8000-00000000d0d0/resourceGroups/test/providers/Microsoft.Media/mediaservices/contoso
+  - id: {account}
     tenant: {tenant}
     location: westeurope
     encryption:
@@ -80,7 +82,7 @@ class Installed:
         vault = await self.control.create_vault(VAULT)
         await self.control.create_key(VAULT, "media", size=2048)
         await self.control.grant(VAULT)
-        await self.machine.write("/root/accounts.yaml", ACCOUNTS.format(tenant=vault["tenant"]))
+        await self.machine.write("/root/accounts.yaml", ACCOUNTS.format(account=ACCOUNT, tenant=vault["tenant"]))
         await self.byokd("accounts", "apply", "-f", "/root/accounts.yaml")
 
     async def main(self) -> int:
@@ -103,7 +105,7 @@ async def installed() -> AsyncIterator[Installed]:
             "/srv/byokd/deploy/install.sh", "--python", program, "--wheelhouse", "/srv/byokd/wheels"
         )
         settings = SETTINGS.format(broker=broker, tls=values["tls"])
-        await booted.write("/etc/byokd/ca.pem", Path(str(values["ca"])).read_text())
+        await booted.write("/etc/byokd/ca.pem", await asyncio.to_thread(Path(str(values["ca"])).read_text))
         await booted.write("/etc/byokd/byokd.toml", settings)
         await booted.write("/etc/systemd/system/byokd.service.d/test.conf", DROP_IN.format(control=values["control"]))
         await booted.run("systemctl", "daemon-reload")
@@ -112,9 +114,9 @@ async def installed() -> AsyncIterator[Installed]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def running(installed: Installed) -> Installed:
-    """The service runs, with the settings that it was installed with."""
+    """The service runs."""
     await installed.write_settings(installed.settings)
-    await installed.machine.run("systemctl", "restart", UNIT)
+    await installed.machine.run("systemctl", "start", UNIT)
     return installed
 
 

@@ -72,6 +72,9 @@ class Chaos:
         await self.world.stop()
         await self.world.start()
 
+    async def reload(self, _: Random) -> None:
+        await self.world.reload()
+
     async def store_trouble(self, random: Random) -> None:
         self.world.store.after = random.random() < 0.5
         first = self.world.store.calls + random.randrange(20)

@@ -26,6 +26,7 @@ from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import State
 from byokd.ports import BusMessage, BusUnavailableError, KeyTarget, StoreUnavailableError
 from byokd.runtime.account_keys import AccountKeys
+from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
 from byokd.runtime.wiring import Outside, Service
 from byokd.settings import Settings
@@ -241,6 +242,7 @@ class World:
         self._service: Service | None = None
         self._running: asyncio.Task[None] | None = None
         self._stop: asyncio.Event | None = None
+        self._daemon: Daemon | None = None
 
     @property
     def service(self) -> Service:
@@ -270,11 +272,27 @@ class World:
         async def prepare() -> None:
             await self.store.ping()
 
-        daemon = self._service.daemon(self._stop, prepare=prepare, always=[], closing=[])
-        self._running = asyncio.create_task(daemon.run(), name="daemon")
+        self._daemon = self._service.daemon(self._stop, prepare=prepare, always=[], closing=[])
+        self._running = asyncio.create_task(self._daemon.run(), name="daemon")
         await asyncio.sleep(0.001)
 
-    def _new_service(self) -> Service:
+    async def reload(self, settings: Settings | None = None) -> None:
+        """As `byokd reload` does, once the daemon has started."""
+        assert self._stop is not None
+        assert self._daemon is not None
+        if not self._daemon.has_started:
+            return
+
+        async def prepare() -> None:
+            raise AssertionError("only a start prepares")
+
+        self.settings = settings or self.settings
+        before, successor = self.service, self._new_service(self.service)
+        before.make_way_for(successor)
+        await self._daemon.hand_over(successor.daemon(self._stop, prepare=prepare, always=[], closing=[]))
+        self._service = successor
+
+    def _new_service(self, before: Service | None = None) -> Service:
         outside = Outside(
             store=self.store,
             probe_keys=self.vaults.probe,
@@ -287,7 +305,7 @@ class World:
             randomness=self.randomness,
             ids=self.ids,
         )
-        return Service(self.settings, outside)
+        return Service(self.settings, outside, before=before)
 
     async def stop(self) -> None:
         """As SIGTERM does."""
