@@ -49,7 +49,10 @@ def test_the_version_loads_no_other_command() -> None:
 
 def test_help_lists_every_command_with_its_help() -> None:
     commands = main.list_commands(click.Context(main))
-    assert commands == ["accounts", "check", "check-config", "db", "demo", "emulator", "republish", "run", "version"]
+    assert (
+        " ".join(commands)
+        == "accounts audit check check-config db demo emulator keys reload republish run version watch"
+    )
     shown = CliRunner().invoke(main, ["--help"]).output
     for name in commands:
         command = main.get_command(click.Context(main), name)

@@ -44,6 +44,12 @@ def test_keys_are_found_by_kind_and_id(directory: Path) -> None:
         keys.key(ServiceKey.STORAGE, "2026-01")
 
 
+def test_credentials_of_a_directory_are_keys_under_systemds_names(tmp_path: Path) -> None:
+    content = [put(tmp_path, f"keys_{kind}.2.key", mode=0o400).read_bytes() for kind in ServiceKey]
+    keys = FileServiceKeys(tmp_path)
+    assert [keys.key(kind, "2") for kind in ServiceKey] == content
+
+
 @pytest.mark.parametrize(
     "ids",
     [

@@ -16,11 +16,11 @@ from byokd.ports import ServiceKey, ServiceKeyMissingError, ServiceKeysUnusableE
 KEY_BYTES: Final = 32
 """AES-256."""
 
-_CREDENTIAL_PREFIX: Final = "keys_"
+CREDENTIAL_PREFIX: Final = "keys_"
 """What systemd puts before the names of a directory's files (LoadCredential=keys:...)."""
 
 _NAME: Final = re.compile(
-    rf"(?:{_CREDENTIAL_PREFIX})?(?P<kind>{'|'.join(ServiceKey)})\.(?P<id>[a-z0-9][a-z0-9-]{{0,31}})\.key", re.ASCII
+    rf"(?:{CREDENTIAL_PREFIX})?(?P<kind>{'|'.join(ServiceKey)})\.(?P<id>[a-z0-9][a-z0-9-]{{0,31}})\.key", re.ASCII
 )
 _DIGITS: Final = re.compile(r"(\d+)", re.ASCII)
 _OPENING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -54,7 +54,7 @@ class FileServiceKeys:
         found: dict[ServiceKey, dict[str, bytes]] = {}
         names = _names(directory)
         for kind in ServiceKey:
-            of_kind = [name for name in names if name.removeprefix(_CREDENTIAL_PREFIX).startswith(f"{kind}.")]
+            of_kind = [name for name in names if name.removeprefix(CREDENTIAL_PREFIX).startswith(f"{kind}.")]
             if not of_kind:
                 flaws.append(_Flaw(f"there is no {kind} key in {directory}", _how_to_make(directory)))
             found[kind] = _read_kind(directory, kind, names=of_kind, flaws=flaws)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from byokd.adapters.sealing.key_files import CREDENTIAL_PREFIX
 from byokd.ports import ServiceKey
 from byokd.settings import ServiceKeySettings
 
@@ -24,7 +25,8 @@ def key_directory(settings: ServiceKeySettings, environment: Mapping[str, str]) 
 
 
 def _holds_keys(directory: Path) -> bool:
+    beginnings = tuple(f"{kind}." for kind in ServiceKey)
     try:
-        return any(path.name.startswith(tuple(f"{kind}." for kind in ServiceKey)) for path in directory.iterdir())
+        return any(path.name.removeprefix(CREDENTIAL_PREFIX).startswith(beginnings) for path in directory.iterdir())
     except OSError:
         return False
