@@ -113,6 +113,7 @@ async def test_accounts_and_pages_go_on_with_the_new_settings(stage: Stage) -> N
     await stage.control.disable_key("later", "media")
     assert await stage.watcher.until(lambda: stage.watcher.state("later").get("state") == "Inaccessible", seconds=12)
     lines = (stage.directory / "daemon.log").read_text().splitlines()
+    assert "started" in lines[1]
     assert "later" not in "".join(lines), "log_level is error now"
 
 
