@@ -42,6 +42,11 @@ async def test_the_installation_says_what_is_next_and_systemd_has_nothing_to_com
     assert (verified.out, verified.err) == ("", "")
 
 
+async def test_what_the_tests_make_impatient_is_there_by_itself(installed: Installed) -> None:
+    unit = (await installed.machine.read("/usr/local/lib/systemd/system/byokd.service")).splitlines()
+    assert {"WatchdogSec=30s", "TimeoutAbortSec=5s", "RestartSec=3s"} <= set(unit)
+
+
 async def test_it_is_active_when_it_is_ready_and_only_its_group_reaches_the_socket(running: Installed) -> None:
     shown = await running.machine.shown(UNIT, "ActiveState", "SubState", "Type", "Result")
     assert shown == {"ActiveState": "active", "SubState": "running", "Type": "notify", "Result": "success"}
