@@ -70,6 +70,18 @@ if [ "$uninstall" = yes ]; then
     exit 0
 fi
 
+lacks() {
+    set -- "$root$keys/$1".*.key
+    [ ! -e "$1" ]
+}
+
+if [ -z "$root" ] && [ -e "$database" ]; then
+    for kind in system storage audit; do
+        ! lacks "$kind" ||
+            fail "there is no $kind key in $keys, but a database that was sealed with one" "put it back from its backup"
+    done
+fi
+
 # The program: made beside the old one and moved into its place when it is whole.
 "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     fail "$python is not Python 3.11 or newer with venv" "--python names another; Debian has python3-venv"
@@ -122,12 +134,8 @@ if [ ! -e "$root$settings" ]; then
 fi
 made=''
 for kind in system storage audit; do
-    set -- "$root$keys/$kind".*.key
-    [ ! -e "$1" ] || continue
-    # An image that carries keys would give them to every machine.
-    [ -z "$root" ] || continue
-    [ ! -e "$database" ] ||
-        fail "there is no $kind key in $keys, but a database that was sealed with one" "put it back from its backup"
+    # An image that carries keys would give the same ones to every machine.
+    if [ -n "$root" ] || ! lacks "$kind"; then continue; fi
     (umask 0377 && head -c 32 /dev/urandom >"$keys/$kind.1.key")
     made="$made $kind.1.key"
 done

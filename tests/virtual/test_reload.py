@@ -112,7 +112,20 @@ async def test_a_check_under_way_ends_before_the_change(world: World) -> None:
         assert [log for log in world.logs if log["event"] in {"task-ended", "farewell-cut-short"}] == []
 
 
-async def test_a_stop_right_after_a_reload_says_the_new_farewells(world: World) -> None:
+async def test_a_stop_after_a_reload_gives_the_new_checks_their_grace(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        await world.reload(QUICK)
+        vault.latency = 2
+        asked = asyncio.create_task(world.service.scheduler.check_now((await world.watch(key)).id))
+        await asyncio.sleep(0.5)
+        await world.stop()
+        assert asked.done()
+        assert await asked is not None
+
+
+async def test_a_stop_right_after_a_reload_is_a_stop(world: World) -> None:
     async with world.running():
         await asyncio.sleep(1)
         await asyncio.gather(world.reload(QUICK), world.stop())
