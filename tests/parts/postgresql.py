@@ -26,7 +26,9 @@ POLL_SECONDS = 0.01
 # What has to survive here is a crash of the server, not of the machine.
 SETTINGS = {"fsync": "off", "max_connections": "60", "shared_buffers": "16MB", "autovacuum": "off", "jit": "off"}
 WATCH = 'read _; kill -QUIT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"'
-"""Ends the server and removes its directory when the tests were killed: their end of the pipe is closed then."""
+"""Ends the server and removes its directory when the tests were killed: their end of the pipe is closed then.
+
+Both are in sessions of their own, because who kills tests often kills their whole group."""
 
 ACCESS = """\
 local all all trust
@@ -81,9 +83,11 @@ class PostgreSQL:
         command = [self._programs / "postgres", "-D", self._data, "-k", self.directory, "-h", "127.0.0.1",
             "-p", str(self.port), *options]  # fmt: skip
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, **_account())
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **_account())
         self._watcher = subprocess.Popen(
-            ["sh", "-c", WATCH, "watch", str(self._process.pid), self.directory], stdin=subprocess.PIPE
+            ["sh", "-c", WATCH, "watch", str(self._process.pid), self.directory],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._answers():
