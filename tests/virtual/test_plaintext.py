@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from byokd.domain.vocabulary import DetectedBy, Reason, RefusalKind, State
+from byokd.ports import StoreUnavailableError
 from byokd.runtime import plaintext, unwrapping
 from byokd.runtime.unusable import InaccessibleError, RecordDamagedError, UnavailableError
 from byokd.runtime.values import ValueUnknownError
@@ -410,3 +411,25 @@ async def test_a_deleted_account_has_nothing_left(world: World) -> None:
         with pytest.raises(ValueUnknownError):
             await reveal(world, account)
         assert await world.service.values.list(account) == []
+
+
+async def test_a_denial_that_could_not_be_stored_is_doubt_enough(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        await protect(world, account)
+
+        async def failing(*_: object, **__: object) -> None:
+            raise StoreUnavailableError("the disk is full", hint="make room")
+
+        monkeypatch.setattr(world.store, "commit_decision", failing, raising=False)
+        vault.strike(RefusalKind.ACCESS_DENIED, "unwrapKey", count=1)
+        await world.until(lambda: is_true(len(world.service.plaintext) == 0), within=70)
+        for _ in range(3):
+            since = world.now
+            assert await reveal(world, account) == CONTENT
+            assert len(asked(vault, since=since)) == 1
+            assert len(world.service.plaintext) == 0
+        await asyncio.sleep(10)
+        await reveal(world, account)
+        assert len(world.service.plaintext) == 1, "the next check found it usable"
