@@ -23,7 +23,13 @@ LINE_BYTES = 2**20
     help="First what was committed after this event number, from this time on, or this long back, such as 10min.",
 )
 @click.option("--account", help="Events of this account only, by ARM id or name.")
-@click.option("--type", "event_type", type=click.Choice(list(EventType)), metavar="TYPE", help="Events of this type.")
+@click.option(
+    "--type",
+    "event_type",
+    type=click.Choice([str(one) for one in EventType]),
+    metavar="TYPE",
+    help="Events of this type.",
+)
 @click.option("--follow/--no-follow", default=True, help="Go on with what is committed from now on.", show_default=True)
 @socket_option
 @json_option

@@ -10,7 +10,7 @@ POLL = timedelta(minutes=1)
 
 
 class Auditing:
-    """Holds nothing: when heads were last recorded is found in the store, so a restart does not shift it."""
+    """Holds nothing: when heads were last recorded is found in the store, so a restart changes no time."""
 
     def __init__(self, store: Store, *, clock: Clock, interval: timedelta, on_change: Callable[[], None]) -> None:
         """Take the collaborators; `on_change` is called after a commit."""
