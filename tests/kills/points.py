@@ -1,0 +1,156 @@
+"""Fail points: before and after every call of every port, found by looking at the ports and not by a list of them."""
+
+import inspect
+import mmap
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from byokd.runtime.wiring import Outside
+
+HARMLESS = frozenset({"clock", "randomness", "ids"})
+"""Ports that touch nothing outside the process."""
+
+RECORD = "record"
+NOTHING = ""
+_BYTES = 256
+
+
+class Orders:
+    """What the test wants of the daemon: nothing, a record of the points reached, or death at one of them.
+
+    A page of memory shared by a file, so that an order holds from the very next call on, and survives its taker.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            path.write_bytes(bytes(_BYTES))
+        with path.open("r+b") as file:
+            self._page = mmap.mmap(file.fileno(), _BYTES)
+        self._serial = 0
+
+    def give(self, order: str) -> None:
+        self._serial += 1
+        self._page[:] = f"{self._serial} {order}".encode().ljust(_BYTES, b"\0")
+
+    def take(self) -> bytes:
+        return self._page[:]
+
+
+class Gate:
+    """Where every call comes by. Calls are counted anew with every order."""
+
+    def __init__(self, orders: Orders, trace: Path) -> None:
+        self._orders = orders
+        self._trace = os.open(trace, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._taken, self._order = b"", NOTHING
+        self._calls: Counter[str] = Counter()
+
+    def pass_by(self, point: str) -> None:
+        taken = self._orders.take()
+        if taken != self._taken:
+            self._taken, self._order = taken, taken.rstrip(b"\0").decode().partition(" ")[2]
+            self._calls.clear()
+        if self._order == NOTHING:
+            return
+        self._calls[point] += 1
+        reached = f"{point}:{self._calls[point]}"
+        if self._order in (RECORD, reached):
+            os.write(self._trace, f"{reached}\n".encode())
+        if self._order == reached:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def guarded(outside: Outside, gate: Gate) -> Outside:
+    """Give the same ports, every call of which passes the gate before and after."""
+    return replace(outside, **{name: _guard(name, port, getattr(outside, name), gate) for name, port in ports()})
+
+
+def ports() -> list[tuple[str, type]]:
+    """Give the ports that reach outside, by their names in the wiring."""
+    hints = get_type_hints(Outside)
+    return [(field.name, hints[field.name]) for field in fields(Outside) if field.name not in HARMLESS]
+
+
+def port_methods() -> set[str]:
+    """Name every method behind which something happens outside, sessions of the bus included."""
+    found: set[str] = set()
+    for name, port in ports():
+        for method, function in _methods(port).items():
+            found.add(f"{name}.{method}")
+            if (opened := _opens(function)) is not None:
+                found |= {f"{name}-session.{inner}" for inner in _methods(opened)}
+    return found
+
+
+def _guard(name: str, port: type, target: object, gate: Gate) -> Any:  # noqa: ANN401 - it looks like the port
+    guard = type(f"Guarded{port.__name__}", (), {})()
+    for method, function in _methods(port).items():
+        setattr(guard, method, _guarded_call(f"{name}.{method}", function, getattr(target, method), gate))
+    return guard
+
+
+def _guarded_call(point: str, declared: Callable[..., Any], call: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
+    before, after = f"{point}:before", f"{point}:after"
+    if (opened := _opens(declared)) is not None:
+        return lambda *args, **kwargs: _GuardedContext(point, opened, call(*args, **kwargs), gate)
+    if inspect.iscoroutinefunction(declared):
+
+        async def asynchronous(*args: object, **kwargs: object) -> object:
+            gate.pass_by(before)
+            result = await call(*args, **kwargs)
+            gate.pass_by(after)
+            return result
+
+        return asynchronous
+
+    def synchronous(*args: object, **kwargs: object) -> object:
+        gate.pass_by(before)
+        result = call(*args, **kwargs)
+        gate.pass_by(after)
+        return result
+
+    return synchronous
+
+
+class _GuardedContext:
+    """Opening is the call; what is opened is a port in its own right."""
+
+    def __init__(self, point: str, opened: type, context: AbstractAsyncContextManager[object], gate: Gate) -> None:
+        self._point, self._opened, self._context, self._gate = point, opened, context, gate
+
+    async def __aenter__(self) -> object:
+        self._gate.pass_by(f"{self._point}:before")
+        inner = await self._context.__aenter__()
+        self._gate.pass_by(f"{self._point}:after")
+        return _guard(f"{self._point.partition('.')[0]}-session", self._opened, inner, self._gate)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._context.__aexit__(kind, error, trace)
+
+
+def _methods(port: type) -> dict[str, Callable[..., Any]]:
+    """Give the methods that a Protocol asks for, those of its own bases too."""
+    found: dict[str, Callable[..., Any]] = {}
+    for part in reversed(port.__mro__):
+        if getattr(part, "_is_protocol", False):
+            found |= {name: value for name, value in vars(part).items() if inspect.isfunction(value)}
+    return {name: function for name, function in found.items() if not name.startswith("_")}
+
+
+def _opens(declared: Callable[..., Any]) -> type | None:
+    """Give the port that a method opens as a context; None for an ordinary method."""
+    returned = get_type_hints(declared).get("return")
+    if get_origin(returned) is not AbstractAsyncContextManager:
+        return None
+    opened = get_args(returned)[0]
+    assert isinstance(opened, type)
+    return opened

@@ -1,0 +1,67 @@
+"""What happens while the daemon is killed. Each leaves the world as it found it, but for newer versions and events."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from kills.world import SYSTEM, World
+
+Act = Callable[[World], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A piece of a daemon's life.
+
+    Attributes:
+        act: what customer and operator do, each step once the one before has shown.
+        meanwhile: done while the daemon is down; then the kill may come from its first moment on.
+    """
+
+    name: str
+    act: Act
+    meanwhile: Act | None = None
+
+
+async def _rotate(world: World) -> None:
+    """A new version: adopted, rewrapped with stumbles, settled, retired."""
+    await world.stumble()
+    await world.rotate("alpha")
+    await world.as_wanted()
+
+
+async def _deny(world: World) -> None:
+    """A denial: suspected, confirmed, followed; and back."""
+    await world.disable("alpha")
+    await world.as_wanted()
+    await world.enable("alpha")
+    await world.as_wanted()
+
+
+async def _accounts(world: World) -> None:
+    """An account of a key that nobody else uses: registered, moved twice, deleted."""
+    await world.apply("gast", "gamma")
+    await world.apply("gast", SYSTEM)
+    await world.apply("gast", "beta")
+    await world.as_wanted()
+    await world.delete("gast")
+    await world.as_wanted()
+
+
+async def _rotate_meanwhile(world: World) -> None:
+    await world.rotate("beta")
+
+
+async def _start(world: World) -> None:
+    """A start with work to do: what happened while nobody looked is noticed and dealt with."""
+    await world.as_wanted()
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("rotate", _rotate),
+        Scenario("deny", _deny),
+        Scenario("accounts", _accounts),
+        Scenario("start", _start, meanwhile=_rotate_meanwhile),
+    )
+}

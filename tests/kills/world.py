@@ -1,0 +1,239 @@
+"""One customer's vault, one database with its daemon, and what the customer and the operator do to them."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from byokd.demo.stage import make_service_keys
+from byokd.runtime.configuration import read_settings
+from byokd.runtime.wiring import wire
+from kills.daemons import Daemon
+from kills.databases import DATABASES, Database
+from kills.site import Site
+from kills.verifying import Keys
+from parts.subscriber import Subscriber, subscriber
+
+PATIENCE_SECONDS = 30
+POLL_SECONDS = 0.03
+BASE = (
+    "/subscriptions/3f0c2f8e-0000-4000-8000-00000000d0d0/resourceGroups/kills/providers/Microsoft.Media/mediaservices"
+)
+SYSTEM = "system"
+
+SETTINGS = """\
+[service]
+instance = "kills"
+socket = "{directory}/api.sock"
+[store]
+url = "{database}"
+[network]
+ca_file = "{ca}"
+connect_to = {{ "*.vault.azure.net" = "{tls}" }}
+[identities.platform]
+kind = "managed-identity"
+[checks]
+interval = "300 ms"
+jitter = 0.0
+deadline = "5 s"
+confirm_after = "100 ms"
+recheck_first = "100 ms"
+recheck_most = "200 ms"
+vault_backoff_first = "100 ms"
+vault_backoff_most = "200 ms"
+[rewrap]
+settle = "200 ms"
+retry_first = "100 ms"
+retry_most = "300 ms"
+[service_keys]
+directory = "{directory}/keys"
+[mqtt]
+url = "mqtt://{broker}"
+topic_prefix = "{prefix}"
+reconnect_first = "100 ms"
+[http]
+listen = "127.0.0.1:0"
+"""
+
+
+@dataclass(slots=True)
+class World:
+    """Everything that one daemon knows of, and what it should make of it.
+
+    Attributes:
+        wanted: the key of each account that should be there: its name in the vault, or SYSTEM; with `/pinned` the
+            version that it had at the beginning.
+        newest: the newest version of each key, by the key's name.
+        disabled: keys that the customer has disabled.
+        quiet: held while somebody looks at a dead daemon's database; the customer waits so long.
+        broken: something was found missing here.
+    """
+
+    name: str
+    prefix: str
+    tenant: str
+    site: Site
+    database: Database
+    daemon: Daemon
+    subscriber: Subscriber
+    keys: Keys
+    socket: Path
+    wanted: dict[str, str] = field(default_factory=dict)
+    newest: dict[str, str] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    disabled: set[str] = field(default_factory=set)
+    quiet: asyncio.Lock = field(default_factory=asyncio.Lock)
+    broken: bool = False
+
+    async def make_key(self, key: str) -> None:
+        made = await self.site.control.create_key(self.name, key)
+        self.newest[key] = self.first[key] = made["newest"]
+
+    async def rotate(self, key: str) -> None:
+        async with self.quiet:
+            self.newest[key] = (await self.site.control.rotate_key(self.name, key))["newest"]
+
+    async def disable(self, key: str) -> None:
+        async with self.quiet:
+            await self.site.control.disable_key(self.name, key)
+            self.disabled.add(key)
+
+    async def enable(self, key: str) -> None:
+        async with self.quiet:
+            await self.site.control.enable_key(self.name, key)
+            self.disabled.discard(key)
+
+    async def stumble(self) -> None:
+        """Let the vault fail now and then to wrap, for a while."""
+        await self.site.control.set_fault(self.name, "server_error", operations=["wrapKey"], share=0.5, count=3)
+
+    async def apply(self, account: str, key: str) -> None:
+        """Register or change an account, as often as it takes: an operator does not give up over a restart."""
+        self.wanted[account] = key
+        await self._insist("POST", "/accounts/apply", json={"format": "toml", "text": self._manifest(account, key)})
+
+    async def delete(self, account: str) -> None:
+        self.wanted.pop(account, None)
+        await self._insist("DELETE", "/account", params={"ref": f"{BASE}/{account}"})
+
+    async def as_wanted(self) -> None:
+        """Wait until the daemon says of every account what it should."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self._shown() != self.expected():  # noqa: ASYNC110 - another process has to get there
+                await asyncio.sleep(POLL_SECONDS)
+
+    def expected(self) -> dict[str, tuple[str, str | None]]:
+        """Give the state and the key version that each account should have."""
+        return {account: (self._state(key), self._version(key)) for account, key in self.wanted.items()}
+
+    async def kill(self) -> None:
+        """End the daemon from outside."""
+        self.daemon.kill(signal.SIGKILL)
+        await self.daemon.death()
+
+    def _state(self, key: str) -> str:
+        return "Inaccessible" if key.partition("/")[0] in self.disabled else "Accessible"
+
+    def _version(self, key: str) -> str | None:
+        name, _, pinned = key.partition("/")
+        if name == SYSTEM:
+            return None
+        return f"{self._url(name)}/{self.first[name] if pinned else self.newest[name]}"
+
+    def _url(self, key: str) -> str:
+        return f"https://{self.name}.vault.azure.net/keys/{key}"
+
+    def _manifest(self, account: str, key: str) -> str:
+        name, _, pinned = key.partition("/")
+        url = self._url(name) + (f"/{self.first[name]}" if pinned else "")
+        customer = f'type = "CustomerKey", identity = "platform", keyIdentifier = "{url}"'
+        encryption = 'type = "SystemKey"' if name == SYSTEM else customer
+        return (
+            f'[[accounts]]\nid = "{BASE}/{account}"\ntenant = "{self.tenant}"\nlocation = "westeurope"\n'
+            f"encryption = {{ {encryption} }}\n"
+        )
+
+    async def _shown(self) -> dict[str, tuple[str, str | None]] | None:
+        status, accounts = await self._call("GET", "/accounts")
+        if status != 200:
+            return None
+        return {one["name"]: (one["state"], one["encryption"]["currentKeyIdentifier"]) for one in accounts}
+
+    async def _insist(self, method: str, path: str, **request: Any) -> None:  # noqa: ANN401 - for aiohttp
+        answer: Any = None
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while True:
+                    status, answer = await self._call(method, path, **request)
+                    assert status != 422, f"not a manifest: {answer}"
+                    results = answer.get("results", []) if isinstance(answer, dict) else []
+                    if status == 404 or (status == 200 and all(one["action"] != "refused" for one in results)):
+                        return
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"{method} {path} is not done; at last: {answer}") from None
+
+    async def _call(self, method: str, path: str, **request: Any) -> tuple[int, Any]:  # noqa: ANN401
+        """Ask the daemon; status 0 when there is none, or it died over it."""
+        connector = aiohttp.UnixConnector(path=str(self.socket), force_close=True)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(10)) as session,
+                session.request(method, f"http://byokd{path}", **request) as response,
+            ):
+                return response.status, await response.json()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0, None
+
+
+@asynccontextmanager
+async def world(site: Site, database: str, name: str, *, plant: str | None = None) -> AsyncIterator[World]:
+    """Make a world with its accounts, and its daemon running."""
+    directory = site.directory / name
+    directory.mkdir()
+    make_service_keys(directory / "keys")
+    prefix = f"{name}/v1"
+    vault = await site.control.create_vault(name)
+    await site.control.grant(name)
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(DATABASES[database](directory))
+        path = directory / "byokd.toml"
+        values = {"directory": directory, "database": opened.url, "prefix": prefix, "broker": site.broker}
+        path.write_text(SETTINGS.format(**values, ca=site.ca, tls=site.tls))
+        own = (await wire(read_settings(path, {}), stack)).service.outside
+        daemon = Daemon(site.forker, directory, site.environment, plant=plant)
+        made = World(
+            name=name,
+            prefix=prefix,
+            tenant=vault["tenant"],
+            site=site,
+            database=opened,
+            daemon=daemon,
+            subscriber=await stack.enter_async_context(subscriber(site.broker, f"{prefix}/#")),
+            keys=Keys(own),
+            socket=directory / "api.sock",
+        )
+        stack.push_async_callback(_end, made)
+        for key in ("alpha", "beta", "gamma"):
+            await made.make_key(key)
+        await daemon.start()
+        for account, key in (
+            ("anna", "alpha"),
+            ("abel", "alpha"),
+            ("bert", "beta"),
+            ("pina", "beta/pinned"),
+            ("susi", SYSTEM),
+        ):
+            await made.apply(account, key)
+        await made.as_wanted()
+        yield made
+
+
+async def _end(made: World) -> None:
+    if made.daemon.pid:
+        await made.kill()
