@@ -3,14 +3,14 @@
 import asyncio
 import os
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from kills.rounds import die_at
 from kills.scenarios import Scenario
 from kills.world import World
 
-FEW = 4
+FEW = 3
 """A call that is made no more often than this is work, not a look for work: its last time is another moment."""
 
 TRIES = 3
@@ -29,11 +29,19 @@ class Toll:
     failures: list[str] = field(default_factory=list)
 
 
-def chosen(reached: Iterable[str]) -> list[str]:
-    """Choose where to kill, of the points that were reached: the first call of each and, of a few, the last."""
+def chosen(reached: Sequence[str], *, at_rest: Sequence[str]) -> list[str]:
+    """Choose where to kill, of the points that were reached: the first call of each and, of a few, the last.
+
+    What is passed at rest too is left to the scenario of that name, for which `at_rest` is empty; there, how often a
+    call is made says nothing.
+    """
     if EVERY_CALL:
         return list(reached)
     calls = Counter(point.rpartition(":")[0] for point in reached)
+    if not at_rest:
+        return [f"{point}:1" for point in calls]
+    for point in at_rest:
+        del calls[point.rpartition(":")[0]]
     return [f"{point}:{number}" for point, count in calls.items() for number in {1, count if count <= FEW else 1}]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from byokd.demo.processes import end, first_line, tail
-from kills.points import NOTHING, Orders
+from kills.points import AT_RANDOM, NOTHING, Orders
 
 START_SECONDS = 30
 
@@ -23,6 +24,10 @@ class Forker:
         self._lock = asyncio.Lock()
 
     async def ask(self, request: Mapping[str, object]) -> int:
+        # Who is cancelled must not leave his answer to the next who asks.
+        return await asyncio.shield(asyncio.ensure_future(self._ask(request)))
+
+    async def _ask(self, request: Mapping[str, object]) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         async with self._lock:
@@ -75,26 +80,40 @@ class Daemon:
         self._trace = directory / "trace"
         self._trace.touch()
         self.pid = 0
-        self.starts = 0
+        self._dying: asyncio.Task[Death] | None = None
+
+    @property
+    def runs(self) -> bool:
+        return self._dying is not None and not self._dying.done()
 
     async def start(self) -> None:
         order = {"directory": str(self.directory), "environment": dict(self._environment), "plant": self._plant}
         self.pid = await self._forker.ask({"start": order})
-        self.starts += 1
+        self._dying = asyncio.create_task(self._death(), name="death")
 
     async def death(self) -> Death:
         """Wait until the process ends."""
-        status = await self._ended()
-        points = self._trace.read_text().splitlines()
-        signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        return Death(signal, 0 if signal else os.waitstatus_to_exitcode(status), points[-1] if points else "")
+        assert self._dying is not None
+        return await asyncio.shield(self._dying)
 
-    def kill(self, signal: int) -> None:
-        os.kill(self.pid, signal)
+    async def _death(self) -> Death:
+        status = await self._ended()
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        traced = self.traced()
+        return Death(number, 0 if number else os.waitstatus_to_exitcode(status), traced[-1] if traced else "")
+
+    def kill(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill_at_random(self) -> None:
+        """Kill it on nobody's order but this, and leave word that it was so."""
+        self._trace.write_text(f"{AT_RANDOM}\n")
+        self.kill(signal.SIGKILL)
 
     def order(self, order: str = NOTHING) -> None:
-        """Give an order; what was traced before is forgotten."""
-        self._trace.write_text("")
+        """Give an order; with another than to do nothing, what was traced before is forgotten."""
+        if order != NOTHING:
+            self._trace.write_text("")
         self.orders.give(order)
 
     def traced(self) -> list[str]:
@@ -114,5 +133,4 @@ class Daemon:
         finally:
             loop.remove_reader(handle)
             os.close(handle)
-        pid, self.pid = self.pid, 0
-        return await self._forker.ask({"reap": pid})
+        return await self._forker.ask({"reap": self.pid})

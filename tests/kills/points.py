@@ -5,9 +5,9 @@ import mmap
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -19,6 +19,9 @@ HARMLESS = frozenset({"clock", "randomness", "ids"})
 
 RECORD = "record"
 NOTHING = ""
+AT_RANDOM = "at random"
+"""No point has this name: the death comes from outside."""
+
 _BYTES = 256
 
 
@@ -43,6 +46,11 @@ class Orders:
         return self._page[:]
 
 
+@dataclass(slots=True)
+class Outcome:
+    result: object = None
+
+
 class Gate:
     """Where every call comes by. Calls are counted anew with every order."""
 
@@ -65,6 +73,18 @@ class Gate:
             os.write(self._trace, f"{reached}\n".encode())
         if self._order == reached:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    @contextmanager
+    def around(self, call: str) -> Iterator[Outcome]:
+        """Pass by before a call, and after it by what came of it: another answer is another moment."""
+        self.pass_by(f"{call}:before")
+        outcome = Outcome()
+        try:
+            yield outcome
+        except Exception as error:
+            self.pass_by(f"{call}:after {type(error).__name__}")
+            raise
+        self.pass_by(f"{call}:after {'nothing' if _is_empty(outcome.result) else type(outcome.result).__name__}")
 
 
 def guarded(outside: Outside, gate: Gate) -> Outside:
@@ -97,24 +117,21 @@ def _guard(name: str, port: type, target: object, gate: Gate) -> Any:  # noqa: A
 
 
 def _guarded_call(point: str, declared: Callable[..., Any], call: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
-    before, after = f"{point}:before", f"{point}:after"
     if (opened := _opens(declared)) is not None:
         return lambda *args, **kwargs: _GuardedContext(point, opened, call(*args, **kwargs), gate)
     if inspect.iscoroutinefunction(declared):
 
         async def asynchronous(*args: object, **kwargs: object) -> object:
-            gate.pass_by(before)
-            result = await call(*args, **kwargs)
-            gate.pass_by(after)
-            return result
+            with gate.around(point) as outcome:
+                outcome.result = await call(*args, **kwargs)
+            return outcome.result
 
         return asynchronous
 
     def synchronous(*args: object, **kwargs: object) -> object:
-        gate.pass_by(before)
-        result = call(*args, **kwargs)
-        gate.pass_by(after)
-        return result
+        with gate.around(point) as outcome:
+            outcome.result = call(*args, **kwargs)
+        return outcome.result
 
     return synchronous
 
@@ -126,15 +143,21 @@ class _GuardedContext:
         self._point, self._opened, self._context, self._gate = point, opened, context, gate
 
     async def __aenter__(self) -> object:
-        self._gate.pass_by(f"{self._point}:before")
-        inner = await self._context.__aenter__()
-        self._gate.pass_by(f"{self._point}:after")
+        with self._gate.around(self._point) as outcome:
+            outcome.result = inner = await self._context.__aenter__()
         return _guard(f"{self._point.partition('.')[0]}-session", self._opened, inner, self._gate)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         return await self._context.__aexit__(kind, error, trace)
+
+
+def _is_empty(result: object) -> bool:
+    """Whether a call found nothing to do: no rows, none carried, none erased."""
+    if is_dataclass(result) and not isinstance(result, type):
+        return not any(getattr(result, part.name) for part in fields(result))
+    return result is not None and not result
 
 
 def _methods(port: type) -> dict[str, Callable[..., Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kills.daemons import Death
 from kills.databases import opened
-from kills.points import NOTHING, RECORD
+from kills.points import AT_RANDOM, NOTHING, RECORD
 from kills.scenarios import Scenario
 from kills.snapshot import snapshot, unfinished
 from kills.verifying import END, check_heard, check_history, check_retained, read_retained
@@ -19,6 +19,7 @@ LINGER_SECONDS = 0.7
 
 async def record(world: World, scenario: Scenario) -> list[str]:
     """Play the scenario without a death; give the points that were reached, each `port.method:side:number of call`."""
+    await come_to_rest(world)
     await _begin(world, scenario, RECORD)
     await _alive(world, _played(world, scenario))
     points = list(dict.fromkeys(world.daemon.traced()))
@@ -36,10 +37,10 @@ async def die_at(world: World, scenario: Scenario, point: str) -> bool:
 
 async def die_after(world: World, scenario: Scenario, seconds: float) -> bool:
     """Kill the daemon from outside, wherever it is then; false when the scenario was over before."""
-    await _begin(world, scenario, NOTHING)
-    timer = asyncio.get_running_loop().call_later(seconds, world.daemon.kill, signal.SIGKILL)
+    await _begin(world, scenario, AT_RANDOM)
+    timer = asyncio.get_running_loop().call_later(seconds, world.daemon.kill_at_random)
     try:
-        died = await _played_over_a_death(world, scenario, "")
+        died = await _played_over_a_death(world, scenario, AT_RANDOM)
     finally:
         timer.cancel()
     await come_to_rest(world)
@@ -83,7 +84,10 @@ async def _played_over_a_death(world: World, scenario: Scenario, point: str) -> 
         await asyncio.wait({playing, dying}, return_when=asyncio.FIRST_COMPLETED)
         if not dying.done():
             playing.result()
-            return False
+            world.daemon.order(NOTHING)
+            if point not in world.daemon.traced():
+                return False
+            await dying  # it was on its way already
         async with world.quiet:
             await _check_the_dead(world, dying.result(), point)
             world.daemon.order(NOTHING)

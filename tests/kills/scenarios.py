@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from kills.world import SYSTEM, World
 
+REST = "rest"
+
 Act = Callable[[World], Awaitable[None]]
 
 
@@ -20,6 +22,11 @@ class Scenario:
     name: str
     act: Act
     meanwhile: Act | None = None
+
+
+async def _rest(world: World) -> None:
+    """Nothing happens: healthy checks, and looks for work that find none."""
+    await world.as_wanted()
 
 
 async def _rotate(world: World) -> None:
@@ -59,6 +66,7 @@ async def _start(world: World) -> None:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
+        Scenario(REST, _rest),
         Scenario("rotate", _rotate),
         Scenario("deny", _deny),
         Scenario("accounts", _accounts),

@@ -235,5 +235,5 @@ async def world(site: Site, database: str, name: str, *, plant: str | None = Non
 
 
 async def _end(made: World) -> None:
-    if made.daemon.pid:
+    if made.daemon.runs:
         await made.kill()
