@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check bench docs lock clean
+.PHONY: help setup demo test kills check bench docs lock clean
 
 help:
 	@echo "make demo    set up and show the main job"
 	@echo "make test    set up and run every test"
+	@echo "make kills   kill the daemon at every single call of its ports, not only at the first of each kind"
 	@echo "make check   linters, types, layers"
 	@echo "make bench   benchmarks: ratios against bare libraries"
 	@echo "make docs    write the generated pages again"
@@ -29,6 +30,10 @@ demo: setup
 test: setup
 	tests/set-up
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+kills: setup
+	tests/set-up
+	BYOKD_KILLS=all $(BIN)/python -m pytest -n auto tests/kills $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

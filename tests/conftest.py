@@ -22,6 +22,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("byokd")
 
 _NOT_RUN = "not run: real part"
+_FIGURES = ("kill points", "kills")
+"""Properties of tests that are counted up and told at the end."""
 
 
 def pytest_sessionstart() -> None:
@@ -50,6 +52,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         for key, name in getattr(report, "user_properties", ())
         if key == _NOT_RUN
     )
+    figures: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", ()):
+        figures.update({key: value for key, value in report.user_properties if key in _FIGURES})
+    if figures:
+        terminalreporter.section("figures")
+        terminalreporter.write_line(", ".join(f"{key}: {figures[key]}" for key in _FIGURES))
     if missing:
         terminalreporter.section("real parts that are missing")
     for name, count in sorted(missing.items()):

@@ -2,8 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,36 +21,38 @@ class Database:
     """
 
     url: str
-    living: Callable[[], Iterator[Connection]]
-    dead: Callable[[], Iterator[Connection]]
+    living: Callable[[], AbstractContextManager[Connection]]
+    dead: Callable[[], AbstractContextManager[Connection]]
 
 
-@asynccontextmanager
-async def sqlite(directory: Path) -> AsyncIterator[Database]:
-    path = directory / "byokd.db"
+KINDS = ["sqlite"]
 
-    def living() -> Iterator[Connection]:
-        return _connection(path)
 
+class Databases:
+    """Makes an empty database for a world, of any kind."""
+
+    def new(self, kind: str, directory: Path) -> Database:
+        assert kind == "sqlite"
+        return _sqlite(directory / "byokd.db")
+
+
+def _sqlite(path: Path) -> Database:
+    @contextmanager
     def dead() -> Iterator[Connection]:
         # Whoever opens the files themselves recovers the log, and the next daemon would find nothing to recover.
         with tempfile.TemporaryDirectory() as place:
             for suffix in ("", "-wal"):
                 if (left := path.with_name(path.name + suffix)).exists():
                     shutil.copy(left, place)
-            yield from _connection(Path(place) / path.name)
+            with _connection(URL.create("sqlite+pysqlite", database=f"{place}/{path.name}")) as connection:
+                yield connection
 
-    yield Database(f"sqlite:///{path}", living, dead)
+    return Database(f"sqlite:///{path}", lambda: _connection(URL.create("sqlite+pysqlite", database=str(path))), dead)
 
 
-def _connection(path: Path) -> Iterator[Connection]:
-    engine = create_engine(URL.create("sqlite+pysqlite", database=str(path)), poolclass=NullPool)
+@contextmanager
+def _connection(url: URL) -> Iterator[Connection]:
+    engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
         yield connection
     engine.dispose()
-
-
-opened = contextmanager
-"""Makes `Database.living` and `Database.dead` into contexts."""
-
-DATABASES: dict[str, Callable[[Path], AbstractAsyncContextManager[Database]]] = {"sqlite": sqlite}

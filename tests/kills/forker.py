@@ -10,15 +10,29 @@ import json
 import os
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
 
+LATE = (
+    "azure.core.rest._aiohttp",
+    "azure.identity.aio._credentials.imds",
+    "byokd.cli.service",
+    "pydantic.v1",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.protocols.websockets.auto",
+)
+"""What a daemon loads only once it runs: most of the time of a start."""
+
 
 def serve() -> None:
     from kills import process  # noqa: PLC0415 - what takes long is loaded once, here
 
+    for name in LATE:
+        import_module(name)
     gc.freeze()
     print("ready", flush=True)  # noqa: T201 - its output is how it answers
     for line in sys.stdin:

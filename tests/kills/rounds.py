@@ -6,7 +6,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 from kills.daemons import Death
-from kills.databases import opened
 from kills.points import AT_RANDOM, NOTHING, RECORD
 from kills.scenarios import Scenario
 from kills.snapshot import snapshot, unfinished
@@ -51,7 +50,7 @@ async def come_to_rest(world: World) -> None:
     """Wait until the daemon has nothing left to do, and check that everything is there."""
     world.daemon.order(NOTHING)
     await _alive(world, _at_rest(world))
-    with opened(world.database.living)() as connection:
+    with world.database.living() as connection:
         seen = snapshot(connection)
     check_history(seen)
     await world.keys.check(seen, disabled=world.disabled)
@@ -108,7 +107,7 @@ async def _check_the_dead(world: World, death: Death, point: str) -> None:
     """It died of what it should have, and every wrap that it left opens, before anybody mends anything."""
     assert death.signal == signal.SIGKILL, f"the daemon ended by itself: {death}\n{world.daemon.log()}"
     assert death.point == point, f"it died elsewhere: {death}"
-    with opened(world.database.dead)() as connection:
+    with world.database.dead() as connection:
         seen = snapshot(connection)
     check_history(seen)
     await world.keys.check(seen, disabled=world.disabled)
@@ -138,7 +137,7 @@ async def _at_rest(world: World) -> None:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                with opened(world.database.living)() as connection:
+                with world.database.living() as connection:
                     left = unfinished(connection)
                 if not left:
                     return

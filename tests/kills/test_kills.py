@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from kills.campaign import EVERY_CALL, campaign, chosen
-from kills.databases import DATABASES
+from kills.databases import KINDS
 from kills.points import port_methods
 from kills.rounds import die_after, die_at, record
 from kills.scenarios import REST, SCENARIOS
@@ -34,7 +34,7 @@ UNREACHED = {
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", KINDS)
 async def test_nothing_is_lost_by_a_kill_before_or_after_a_port_call(
     worlds: Worlds, database: str, scenario: str, record_property: Record
 ) -> None:
@@ -48,7 +48,7 @@ async def test_nothing_is_lost_by_a_kill_before_or_after_a_port_call(
     assert toll.kills >= 0.9 * toll.aims, f"not reached again: {toll.missed}"
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", KINDS)
 async def test_the_scenarios_reach_every_port_call(worlds: Worlds, database: str) -> None:
     (world,) = await worlds.some(database, 1)
     reached: set[str] = set()
@@ -58,7 +58,7 @@ async def test_the_scenarios_reach_every_port_call(worlds: Worlds, database: str
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", KINDS)
 async def test_nothing_is_lost_by_a_kill_at_any_moment(
     worlds: Worlds, database: str, scenario: str, record_property: Record
 ) -> None:

@@ -14,7 +14,7 @@ from byokd.demo.stage import make_service_keys
 from byokd.runtime.configuration import read_settings
 from byokd.runtime.wiring import wire
 from kills.daemons import Daemon
-from kills.databases import DATABASES, Database
+from kills.databases import Database, Databases
 from kills.site import Site
 from kills.verifying import Keys
 from parts.subscriber import Subscriber, subscriber
@@ -192,7 +192,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(site: Site, database: str, name: str, *, plant: str | None = None) -> AsyncIterator[World]:
+async def world(
+    site: Site, databases: Databases, name: str, *, kind: str, plant: str | None = None
+) -> AsyncIterator[World]:
     """Make a world with its accounts, and its daemon running."""
     directory = site.directory / name
     directory.mkdir()
@@ -201,7 +203,7 @@ async def world(site: Site, database: str, name: str, *, plant: str | None = Non
     vault = await site.control.create_vault(name)
     await site.control.grant(name)
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(DATABASES[database](directory))
+        opened = databases.new(kind, directory)
         path = directory / "byokd.toml"
         values = {"directory": directory, "database": opened.url, "prefix": prefix, "broker": site.broker}
         path.write_text(SETTINGS.format(**values, ca=site.ca, tls=site.tls))

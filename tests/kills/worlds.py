@@ -3,6 +3,7 @@
 from collections import defaultdict
 from contextlib import AsyncExitStack
 
+from kills.databases import Databases
 from kills.site import Site
 from kills.world import World, world
 
@@ -13,6 +14,7 @@ class Worlds:
     def __init__(self, place: Site, stack: AsyncExitStack) -> None:
         self._place = place
         self._stack = stack
+        self._databases = Databases()
         self._made: defaultdict[str, list[World]] = defaultdict(list)
         self._names = 0
 
@@ -26,4 +28,6 @@ class Worlds:
     async def planted(self, database: str, plant: str | None) -> World:
         """Make a world of its own, with a mistake in its daemon."""
         self._names += 1
-        return await self._stack.enter_async_context(world(self._place, database, f"kills-{self._names}", plant=plant))
+        return await self._stack.enter_async_context(
+            world(self._place, self._databases, f"kills-{self._names}", kind=database, plant=plant)
+        )
