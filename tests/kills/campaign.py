@@ -3,10 +3,11 @@
 import asyncio
 import os
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from kills.rounds import die_at
+from kills.rounds import die_after, die_at
 from kills.scenarios import Scenario
 from kills.world import World
 
@@ -17,6 +18,10 @@ TRIES = 3
 """How often to aim at a point that is not always passed, such as a look that came too late this time."""
 
 EVERY_CALL = os.environ.get("BYOKD_KILLS") == "all"
+
+
+Aim = Callable[[World], Awaitable[bool]]
+"""Lets a world's daemon die somewhere; false when it did not come to that."""
 
 
 @dataclass(slots=True)
@@ -45,35 +50,43 @@ def chosen(reached: Sequence[str], *, at_rest: Sequence[str]) -> list[str]:
     return [f"{point}:{number}" for point, count in calls.items() for number in {1, count if count <= FEW else 1}]
 
 
-async def campaign(worlds: Sequence[World], scenario: Scenario, points: Sequence[str]) -> Toll:
-    """Kill once at each point; a world in which something was found missing is not used any further."""
-    toll = Toll(aims=len(points))
-    waiting = deque(points)
-
-    async def aim(world: World, point: str) -> None:
-        for _ in range(TRIES):
-            if await die_at(world, scenario, point):
-                toll.kills += 1
-                return
-        toll.missed.append(point)
-
-    await _share_out(worlds, waiting, aim, toll)
-    return toll
+def at_points(scenario: Scenario, points: Iterable[str]) -> dict[str, Aim]:
+    """Aim at points, by their names."""
+    return {point: partial(die_at, scenario=scenario, point=point) for point in points}
 
 
-async def _share_out(
-    worlds: Sequence[World], waiting: deque[str], aim: Callable[[World, str], Awaitable[None]], toll: Toll
-) -> None:
+def at_moments(scenario: Scenario, moments: Iterable[float]) -> dict[str, Aim]:
+    """Aim at moments, in seconds from the beginning of the scenario."""
+    return {f"after {moment:.3f} s": partial(die_after, scenario=scenario, seconds=moment) for moment in moments}
+
+
+async def campaign(worlds: Sequence[World], aims: Mapping[str, Aim]) -> Toll:
+    """Kill once for each aim; a world in which something was found missing is not used any further."""
+    toll, waiting = Toll(aims=len(aims)), deque(aims)
+
     async def work(world: World) -> None:
         while waiting:
-            point = waiting.popleft()
+            name = waiting.popleft()
             try:
-                await aim(world, point)
+                died = await _insist(aims[name], world)
             except Exception as error:  # noqa: BLE001 - one finding must not hide the others
                 world.broken = True
-                toll.failures.append(f"{point} in {world.name}: {type(error).__name__}: {error}")
+                toll.failures.append(f"{name} in {world.name}: {type(error).__name__}: {error}")
                 return
+            if died:
+                toll.kills += 1
+            else:
+                toll.missed.append(name)
 
     async with asyncio.TaskGroup() as group:
         for world in worlds:
             group.create_task(work(world), name=f"kills-{world.name}")
+    toll.missed += waiting
+    return toll
+
+
+async def _insist(aim: Aim, world: World) -> bool:
+    for _ in range(TRIES):
+        if await aim(world):
+            return True
+    return False

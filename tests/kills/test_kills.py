@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from kills.campaign import EVERY_CALL, campaign, chosen
+from kills.campaign import EVERY_CALL, at_moments, at_points, campaign, chosen
 from kills.databases import KINDS
 from kills.points import port_methods
-from kills.rounds import die_after, die_at, record
+from kills.rounds import die_at, record
 from kills.scenarios import REST, SCENARIOS
 from kills.worlds import Worlds
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.real("mosquitto"), pytest.mark.asyncio(loop_scope="mod
 WORLDS = 4
 """Side by side in one process: most of a round is waiting."""
 
-RANDOM_KILLS = 40 if EVERY_CALL else 6
+RANDOM_KILLS = 40 if EVERY_CALL else 8
 RANDOM_SECONDS = 1.5
 """As long as a scenario takes, about."""
 
@@ -41,7 +41,7 @@ async def test_nothing_is_lost_by_a_kill_before_or_after_a_port_call(
     some = await worlds.some(database, WORLDS)
     at_rest = [] if scenario == REST else await record(some[0], SCENARIOS[REST])
     points = chosen(await record(some[0], SCENARIOS[scenario]), at_rest=at_rest)
-    toll = await campaign(some, SCENARIOS[scenario], points)
+    toll = await campaign(some, at_points(SCENARIOS[scenario], points))
     record_property("kill points", len(points))
     record_property("kills", toll.kills)
     assert not toll.failures, "\n".join(toll.failures)
@@ -62,17 +62,12 @@ async def test_the_scenarios_reach_every_port_call(worlds: Worlds, database: str
 async def test_nothing_is_lost_by_a_kill_at_any_moment(
     worlds: Worlds, database: str, scenario: str, record_property: Record
 ) -> None:
-    (world,) = await worlds.some(database, 1)
+    some = await worlds.some(database, WORLDS)
     moments = [random.uniform(0, RANDOM_SECONDS) for _ in range(RANDOM_KILLS)]  # noqa: S311 - any moment will do
-    kills = 0
-    for moment in moments:
-        try:
-            kills += await die_after(world, SCENARIOS[scenario], moment)
-        except AssertionError as finding:
-            world.broken = True
-            raise AssertionError(f"killed after {moment:.3f} s: {finding}") from finding
-    record_property("kills", kills)
-    assert kills
+    toll = await campaign(some, at_moments(SCENARIOS[scenario], moments))
+    record_property("kills", toll.kills)
+    assert not toll.failures, "\n".join(toll.failures)
+    assert toll.kills
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,7 @@ class Worlds:
         return whole[:count]
 
     async def planted(self, database: str, plant: str | None) -> World:
-        """Make a world of its own, with a mistake in its daemon."""
+        """Make a world of its own, with a mistake in front of its ports, or none."""
         self._names += 1
-        return await self._stack.enter_async_context(
-            world(self._place, self._databases, f"kills-{self._names}", kind=database, plant=plant)
-        )
+        made = world(self._place, self._databases, f"kills-{self._names}", kind=database, plant=plant)
+        return await self._stack.enter_async_context(made)
