@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import aiomqtt
@@ -13,7 +13,6 @@ from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, Ten
 from byokd.ports import KeyTarget
 from byokd.records import WrappedKey
 from byokd.runtime.account_keys import AccountKeys
-from byokd.runtime.wiring import Outside
 from kills.snapshot import AnyRow, Snapshot
 from parts.subscriber import Subscriber
 
@@ -25,14 +24,8 @@ END = "end"
 class Keys:
     """Opens account keys as byokd does, through the real ports, and remembers what they were."""
 
-    def __init__(self, outside: Outside) -> None:
-        self._account_keys = AccountKeys(
-            outside.keys,
-            outside.sealer,
-            clock=outside.clock,
-            randomness=outside.randomness,
-            deadline=timedelta(seconds=10),
-        )
+    def __init__(self, account_keys: AccountKeys) -> None:
+        self.account_keys = account_keys
         self._known: dict[tuple[str, str], bytes] = {}
         self.opened = 0
 
@@ -52,15 +45,19 @@ class Keys:
             await self._check_one(row, key, target)
 
     async def _check_one(self, row: AnyRow, key: KeyIdentifier | None, target: KeyTarget | None) -> None:
-        wrapped = WrappedKey(AccountId.parse(row.account), row.generation, key, row.sealed)
+        wrapped = _wrapped(row, key)
         try:
-            payload = await self._account_keys.open(wrapped, target)
+            payload = await self.account_keys.open(wrapped, target)
         except Exception as error:
             raise AssertionError(f"the account key of {wrapped} does not open: {error!r}") from error
         digest = hashlib.sha256(payload.account_key).digest()
         known = self._known.setdefault((row.account, row.incarnation), digest)
         assert digest == known, f"the account key of {wrapped} is another one than before"
         self.opened += 1
+
+
+def _wrapped(row: AnyRow, key: KeyIdentifier | None) -> WrappedKey:
+    return WrappedKey(AccountId.parse(row.account), row.generation, key, row.sealed)
 
 
 def check_history(seen: Snapshot) -> None:

@@ -207,7 +207,7 @@ async def world(
         path = directory / "byokd.toml"
         values = {"directory": directory, "database": opened.url, "prefix": prefix, "broker": site.broker}
         path.write_text(SETTINGS.format(**values, ca=site.ca, tls=site.tls))
-        own = (await wire(read_settings(path, {}), stack)).service.outside
+        own = (await wire(read_settings(path, {}), stack)).service.rewrapper
         daemon = Daemon(site.forker, directory, site.environment, plant=plant)
         made = World(
             name=name,
@@ -217,7 +217,7 @@ async def world(
             database=opened,
             daemon=daemon,
             subscriber=await stack.enter_async_context(subscriber(site.broker, f"{prefix}/#")),
-            keys=Keys(own),
+            keys=Keys(own._account_keys),
             socket=directory / "api.sock",
         )
         stack.push_async_callback(_end, made)
