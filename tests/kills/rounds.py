@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kills.daemons import Death
@@ -29,7 +29,7 @@ async def record(world: World, scenario: Scenario) -> list[str]:
 async def die_at(world: World, scenario: Scenario, point: str) -> bool:
     """Let the daemon die at a point; false when it was not reached this time."""
     await _begin(world, scenario, point)
-    died = await _played_over_a_death(world, scenario, point)
+    died = await _played_over_a_death(world, scenario, point, disarm=world.daemon.order)
     await come_to_rest(world)
     return died
 
@@ -39,7 +39,7 @@ async def die_after(world: World, scenario: Scenario, seconds: float) -> bool:
     await _begin(world, scenario, AT_RANDOM)
     timer = asyncio.get_running_loop().call_later(seconds, world.daemon.kill_at_random)
     try:
-        died = await _played_over_a_death(world, scenario, AT_RANDOM)
+        died = await _played_over_a_death(world, scenario, AT_RANDOM, disarm=timer.cancel)
     finally:
         timer.cancel()
     await come_to_rest(world)
@@ -76,14 +76,14 @@ async def _played(world: World, scenario: Scenario) -> None:
     await asyncio.sleep(LINGER_SECONDS)
 
 
-async def _played_over_a_death(world: World, scenario: Scenario, point: str) -> bool:
+async def _played_over_a_death(world: World, scenario: Scenario, point: str, *, disarm: Callable[[], None]) -> bool:
     playing = asyncio.create_task(_played(world, scenario), name="scenario")
     dying = asyncio.create_task(world.daemon.death(), name="death")
     try:
         await asyncio.wait({playing, dying}, return_when=asyncio.FIRST_COMPLETED)
         if not dying.done():
             playing.result()
-            world.daemon.order(NOTHING)
+            disarm()
             if point not in world.daemon.traced():
                 return False
             await dying  # it was on its way already

@@ -12,7 +12,7 @@ import pytest
 from kills.campaign import EVERY_CALL, at_moments, at_points, campaign, chosen
 from kills.databases import KINDS
 from kills.points import port_methods
-from kills.rounds import die_at, record
+from kills.rounds import come_to_rest, die_at, record
 from kills.scenarios import REST, SCENARIOS
 from kills.worlds import Worlds
 
@@ -79,5 +79,6 @@ async def test_nothing_is_lost_by_a_kill_at_any_moment(
 )
 async def test_a_planted_mistake_is_found(worlds: Worlds, plant: str, point: str, finding: str) -> None:
     world = await worlds.planted("sqlite", plant)
+    await come_to_rest(world)
     with pytest.raises(AssertionError, match=finding):
         await die_at(world, SCENARIOS["rotate"], point)

@@ -123,9 +123,13 @@ class World:
 
     async def as_wanted(self) -> None:
         """Wait until the daemon says of every account what it should."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while await self._shown() != self.expected():  # noqa: ASYNC110 - another process has to get there
-                await asyncio.sleep(POLL_SECONDS)
+        shown = None
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while (shown := await self._shown()) != self.expected():  # noqa: ASYNC110 - another process's
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"{shown} is shown, {self.expected()} was to come\n{self.daemon.log()}") from None
 
     def expected(self) -> dict[str, tuple[str, str | None]]:
         """Give the state and the key version that each account should have."""
