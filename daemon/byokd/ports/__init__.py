@@ -1,0 +1,47 @@
+"""What the runtime needs of the outside: small Protocols whose docstrings state obligations."""
+
+from byokd.ports.bus import Bus, BusMessage, BusRefusedError, BusSession, BusSilentError, BusUnavailableError
+from byokd.ports.machine import Clock, Ids, Randomness, ServiceManager
+from byokd.ports.sealing import (
+    AccountCipher,
+    Auditor,
+    SealBrokenError,
+    SealContext,
+    Sealer,
+    ServiceKey,
+    ServiceKeyMissingError,
+    ServiceKeysUnusableError,
+    Signature,
+)
+from byokd.ports.store import ExistsError, SealedStore, StaleError, Store, StoreUnavailableError, TooManyError
+from byokd.ports.vault import KeyService, KeyTarget
+
+__all__ = [
+    "AccountCipher",
+    "Auditor",
+    "Bus",
+    "BusMessage",
+    "BusRefusedError",
+    "BusSession",
+    "BusSilentError",
+    "BusUnavailableError",
+    "Clock",
+    "ExistsError",
+    "Ids",
+    "KeyService",
+    "KeyTarget",
+    "Randomness",
+    "SealBrokenError",
+    "SealContext",
+    "SealedStore",
+    "Sealer",
+    "ServiceKey",
+    "ServiceKeyMissingError",
+    "ServiceKeysUnusableError",
+    "ServiceManager",
+    "Signature",
+    "StaleError",
+    "Store",
+    "StoreUnavailableError",
+    "TooManyError",
+]
