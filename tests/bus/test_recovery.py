@@ -27,6 +27,7 @@ from byokd.runtime.publisher import Publisher, Republished
 from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import Subscriber, subscriber
 from parts.waiting import until
+from store.builders import auditor, sealed
 
 pytestmark = pytest.mark.real("mosquitto")
 
@@ -46,7 +47,7 @@ def spec(name: str, location: str = "westeurope") -> AccountSpec:
 
 async def create(store: SqlStore, *names: str) -> None:
     for name in names:
-        placement = KeyPlacement(None, b"sealed", None)
+        placement = KeyPlacement(None, sealed(b"sealed", system_key="1"), None)
         await store.create_account(spec(name), placement, incarnation=UuidIds().new(), now=CLOCK.now())
 
 
@@ -189,7 +190,7 @@ async def test_the_marker_of_another_database_or_of_none_says_nothing(
 
 
 async def test_databases_made_separately_have_ids_of_their_own(store: SqlStore) -> None:
-    other = open_inline(UuidIds())
+    other = open_inline(UuidIds(), auditor())
     assert await other.identity() != await store.identity() == await store.identity()
     await other.close()
 

@@ -14,9 +14,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
+from byokd.adapters.sealing.auditor import HmacAuditor
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql import accounts, open_sqlite
+from byokd.adapters.sql.chain import Recorder
 from byokd.demo.processes import byokd_command, child
 from byokd.demo.stage import Stage, make_service_keys
 from byokd.domain.payload import Payload
@@ -49,15 +51,22 @@ async def house(directory: Path, *, count: int) -> Path:
     path.write_text(SETTINGS.format(directory=directory))
     make_service_keys(directory / "keys")
     randomness, ids, now = SystemRandomness(), UuidIds(), datetime.now(UTC)
-    layers = Layers(AesGcmSealer(FileServiceKeys(directory / "keys"), randomness), HkdfAccountCipher(randomness))
-    store = open_sqlite(StoreSettings(url=f"sqlite:///{directory}/byokd.db"), ids=ids)
+    keys = FileServiceKeys(directory / "keys")
+    layers = Layers(AesGcmSealer(keys, randomness), HkdfAccountCipher(randomness))
+    store = open_sqlite(
+        StoreSettings(url=f"sqlite:///{directory}/byokd.db"),
+        ids=ids,
+        auditor=HmacAuditor(keys),
+    )
+
+    recorder = Recorder(ids, HmacAuditor(keys))
 
     def fill(connection: Connection) -> None:
         for number in range(1, count + 1):
             payload = Payload.bind(randomness.bytes(32), account=account_id(number), generation=1)
             placement = KeyPlacement(None, layers.wrap(payload, account_id(number), by_customer=None), None)
             accounts.create_account(
-                connection, spec(number, key=None), placement, incarnation=ids.new(), ids=ids, now=now
+                connection, spec(number, key=None), placement, incarnation=ids.new(), recorder=recorder, now=now
             )
 
     await store._runner.write(fill)

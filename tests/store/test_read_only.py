@@ -11,12 +11,12 @@ from byokd.adapters.sql.read_only import read_only_store
 from byokd.ports import StoreUnavailableError
 from byokd.records import SealUse
 from byokd.runtime.clock import UuidIds
-from store.builders import Stage, at
+from store.builders import Stage, at, auditor
 from store.conftest import settings_for
 
 
 async def filled(database: Path) -> None:
-    store = open_sqlite(settings_for(database), ids=UuidIds())
+    store = open_sqlite(settings_for(database), ids=UuidIds(), auditor=auditor())
     await Stage(store).create(1)
     await store.close()
 
@@ -32,7 +32,7 @@ async def test_at_rest_it_reads_and_makes_nothing(database: Path) -> None:
 
 async def test_beside_a_daemon_it_sees_what_was_committed_and_takes_no_claim(database: Path) -> None:
     await filled(database)
-    daemon = open_sqlite(settings_for(database), ids=UuidIds())
+    daemon = open_sqlite(settings_for(database), ids=UuidIds(), auditor=auditor())
     await Stage(daemon).create(2, key=None)
     guest = read_only_store(settings_for(database))
     assert len(await guest.stored_keys(after=None, limit=9)) == 2
@@ -51,7 +51,7 @@ async def test_it_writes_nothing(database: Path) -> None:
 async def test_a_daemon_that_starts_meanwhile_spoils_a_read_at_rest(database: Path) -> None:
     await filled(database)
     guest = read_only_store(settings_for(database))
-    daemon = open_sqlite(settings_for(database), ids=UuidIds())
+    daemon = open_sqlite(settings_for(database), ids=UuidIds(), auditor=auditor())
     await Stage(daemon).create(2, key=None)
     with pytest.raises(StoreUnavailableError, match="while it was read"):
         await guest.stored_keys(after=None, limit=9)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, update
 
-from byokd.adapters.sql import seals
+from byokd.adapters.sql import SqlStore, seals
 from byokd.adapters.sql.tables import account_keys, protected_values
 from byokd.ports import StaleError
 from byokd.records import Resealed, SealedKey, SealedValue, SealUse, WrappedKey
@@ -192,7 +192,7 @@ class Explaining:
         return []
 
 
-async def test_a_page_costs_no_more_than_its_rows(stage: Stage) -> None:
+async def test_a_page_costs_no_more_than_its_rows(file_store: SqlStore) -> None:
     use, key = SealUse("1", None, 0, 0), WrappedKey(account_id(1), 1, None, NEW)
     value = SealedValue(account_id(1), "k", "n", 1, b"", "1")
 
@@ -203,6 +203,6 @@ async def test_a_page_costs_no_more_than_its_rows(stage: Stage) -> None:
         seals.values_sealed_by(explaining, use, after=value, limit=9)
         return list(explaining.plans)
 
-    plans = await stage.store._runner.read(explain)
+    plans = await file_store._runner.read(explain)
     assert len(plans) == 3
     assert all("SEARCH" in plan and "_seals" in plan for plan in plans), plans

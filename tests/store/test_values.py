@@ -10,7 +10,7 @@ from byokd.domain.values import ValueInfo, ValueName, ValueRef
 from byokd.domain.vocabulary import Outcome, Reason, ValueKind
 from byokd.ports import StaleError, TooManyError
 from byokd.records import ProtectedValue
-from store.builders import KEY, Stage, account_id, at, denial, suspicion, unverified, usability, version
+from store.builders import KEY, Stage, account_id, at, denial, sealed, suspicion, unverified, usability, version
 
 ONE = ValueRef(ValueKind.CONTENT_KEY, ValueName("one"))
 TWO = ValueRef(ValueKind.TOKEN_KEY, ValueName("one"))
@@ -83,7 +83,7 @@ async def test_the_denial_of_the_version_that_wraps_the_key_now_is_what_counts(s
     await stage.store.put_value(account, made(), most=5, now=at(2))
     await stage.decide(**usability())
     work = await stage.work()
-    await stage.store.commit_rewrap(work, b"sealed wrap 2", now=at(61))
+    await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(61))
     await stage.decide(**denial())
     with pytest.raises(StaleError):
         await stage.store.put_value(account, made(revision=2), most=5, now=at(62))
@@ -113,7 +113,7 @@ async def test_the_gate_shows_account_wrap_and_verdict(stage: Stage) -> None:
     assert gate is not None
     assert gate.account == account
     assert (gate.wrapped.generation, gate.wrapped.key_identifier) == (1, KEY.at(version(1)))
-    assert gate.wrapped.sealed == b"sealed wrap 1"
+    assert gate.wrapped.sealed == sealed(b"sealed wrap 1")
     assert gate.standing is not None
     assert (gate.standing.outcome, gate.standing.reason, gate.is_suspected) == (Outcome.USABLE, None, False)
     await stage.decide(**suspicion(await stage.watch()), **unverified())

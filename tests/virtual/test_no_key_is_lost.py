@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from byokd.adapters.sql.rows import stored_identifier
+from byokd.adapters.sql.rows import sealed_of, stored_identifier
 from byokd.adapters.sql.tables import account_keys, accounts
 from byokd.domain.answers import KeyFacts, NoAnswer, Refused
 from byokd.domain.identifiers import AccountId
@@ -76,7 +76,12 @@ class Witness:
         self._world = world
         self._memory = Memory(world.vaults)
         self._keys = AccountKeys(
-            self._memory, world.sealer, clock=world.clock, randomness=world.randomness, deadline=timedelta(seconds=1)
+            self._memory,
+            world.sealer,
+            world.cipher,
+            clock=world.clock,
+            randomness=world.randomness,
+            deadline=timedelta(seconds=1),
         )
         self._secrets: dict[str, bytes] = {}
         self._made: dict[Wrap, datetime] = {}
@@ -102,7 +107,7 @@ class Witness:
 
     async def _open(self, row) -> bytes:  # noqa: ANN001 - a row of the query above
         identifier = stored_identifier(row.key_identifier)
-        wrapped = WrappedKey(AccountId.parse(row.account), row.generation, identifier, row.sealed)
+        wrapped = WrappedKey(AccountId.parse(row.account), row.generation, identifier, sealed_of(row))
         return (await self._keys.open(wrapped, KeyTarget(IDENTITY, TENANT, identifier))).account_key
 
 

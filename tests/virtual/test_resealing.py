@@ -27,7 +27,7 @@ from byokd.runtime.layers import Layers
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.service_keys import prove_service_keys
-from store.builders import KEY, START, CountingIds, account_id, finish, placement, spec, version
+from store.builders import KEY, START, CountingIds, account_id, auditor, finish, placement, spec, version
 
 
 class KilledError(BaseException):
@@ -87,7 +87,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.randomness: Any = Bytes()
-        self.store = open_inline(CountingIds())
+        self.store = open_inline(CountingIds(), auditor())
         for kind in ServiceKey:
             self.add(kind, 1)
         self.start()

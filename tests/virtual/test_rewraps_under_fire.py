@@ -153,7 +153,7 @@ async def test_damaged_records_are_named_and_the_rest_go_on(world: World) -> Non
             assert all(event["data"]["failure"] for event in told)
             wrapped = kept[account]
             assert wrapped is not None
-            await write(account, wrapped.sealed)
+            await write(account, wrapped.sealed.data)
         await world.until(lambda: done(world), within=11 * MINUTE)
         await world.assert_converged()
 

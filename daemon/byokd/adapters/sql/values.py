@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from byokd.adapters.sql.errors import is_duplicate
 from byokd.adapters.sql.ledger import ACCOUNTS, expect, locked_account
-from byokd.adapters.sql.rows import AnyRow, account_of, stored_identifier
+from byokd.adapters.sql.rows import AnyRow, account_of, sealed_of, stored_identifier
 from byokd.adapters.sql.tables import account_keys, accounts, protected_values, wrapping_versions
 from byokd.domain.accounts import Account
 from byokd.domain.identifiers import AccountId
@@ -23,6 +23,8 @@ _GATE = (
     ACCOUNTS.add_columns(
         account_keys.c.key_identifier,
         account_keys.c.sealed,
+        account_keys.c.storage_key,
+        account_keys.c.system_key,
         wrapping_versions.c.outcome,
         wrapping_versions.c.reason.label("denied_for"),
         wrapping_versions.c.message.label("verdict_message"),
@@ -65,7 +67,7 @@ def gate(connection: Connection, account_id: AccountId) -> Gate | None:
     if row is None:
         return None
     identifier = None if row.key_identifier is None else stored_identifier(row.key_identifier)
-    wrapped = WrappedKey(account_id, row.generation, identifier, row.sealed)
+    wrapped = WrappedKey(account_id, row.generation, identifier, sealed_of(row))
     return Gate(account_of(row), wrapped, None if row.outcome is None else _standing(row))
 
 
