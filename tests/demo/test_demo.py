@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import pytest
 from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import subscriber
 
-LEAST_STEPS = 19
+LEAST_STEPS = 24
 OF_THE_BROKER = ("broker-down", "broker-back", "enable-key-again")
 OUTAGES = (*OF_THE_BROKER, "kill-9")
+OF_SECRETS = ("protect", "plaintext-dropped", "rotate-service-keys", "keys-verify", "audit")
 
 BROKEN = {
     "throttling": """
@@ -56,10 +58,45 @@ def work(connection, **more):
     return really_work(connection, **more) if adopted else []
 verdicts.commit_decision, rewraps.rewrap_work = commit, work
 """,
+    "protect": """
+import byokd.runtime.values as values
+import structlog
+
+really = values.ProtectedValues.protect
+async def broken(self, account, ref, content):
+    structlog.get_logger().info("protecting", content=content.hex())
+    return await really(self, account, ref, content)
+values.ProtectedValues.protect = broken
+""",
+    "plaintext-dropped": """
+import byokd.runtime.doubts as doubts
+
+really = doubts.Doubts.deny
+def broken(self, target):
+    droppers = self._droppers
+    self._droppers = droppers if self.is_in_doubt(target) else []
+    really(self, target)
+    self._droppers = droppers
+doubts.Doubts.deny = broken
+""",
+    "rotate-service-keys": """
+import byokd.adapters.sql.seals as seals
+from dataclasses import replace
+
+really = seals.seal_uses
+seals.seal_uses = lambda connection: [replace(use, values=0) for use in really(connection) if use.keys]
+seals.values_sealed_by = lambda connection, use, *, after, limit: []
+""",
+    "audit": """
+import byokd.adapters.sealing.auditor as auditor
+
+auditor.HmacAuditor.is_genuine = lambda self, data, signature: True
+""",
 }
 """What is put into every process of a demo that must fail, by the step that must notice: a denial made of 429, a denial
-that is not confirmed, a marker over which nothing is sent again, and rewraps that nobody but the process knows of that
-adopted the version."""
+that is not confirmed, a marker over which nothing is sent again, rewraps that nobody but the process knows of that
+adopted the version, a content key in the log, account keys that are dropped only when a denial is confirmed, protected
+values that a rotation forgets, and an auditor who believes every signature."""
 
 ONLY_THERE = ("broker-back", "kill-9")
 """Those that break nothing but what this one step is about."""
@@ -87,7 +124,7 @@ def assert_good(code: int, lines: list[dict[str, Any]], *, left_out: Sequence[st
     assert last == {"ok": True, "steps": len(steps)}
     names = [step["step"] for step in steps]
     assert len(names) + len(left_out) >= LEAST_STEPS
-    assert set(OUTAGES) - set(left_out) <= set(names)
+    assert {*OUTAGES, *OF_SECRETS} - set(left_out) <= set(names)
     assert not set(left_out) & set(names)
     assert sum(step["seconds"] for step in steps) < 90
     assert {"step", "expected", "seen", "seconds", "ok"} == steps[0].keys()
@@ -105,15 +142,40 @@ async def test_the_story_plays_on_another_broker_and_leaves_nothing_there(tmp_pa
         assert await retained(broker) == []
 
 
-@pytest.mark.parametrize("step", BROKEN)
-async def test_the_demo_fails_when_byokd_is_broken(tmp_path: Path, step: str) -> None:
-    (tmp_path / "sitecustomize.py").write_text(BROKEN[step])
+async def failed(tmp_path: Path, *broken: str) -> list[str]:
+    modules = {step: f"broken_{step.replace('-', '_')}" for step in broken}
+    for step, module in modules.items():
+        (tmp_path / f"{module}.py").write_text(BROKEN[step])
+    (tmp_path / "sitecustomize.py").write_text(f"import {', '.join(modules.values())}\n")
     code, lines = await played(environment=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert code == 1
     assert lines[-1]["ok"] is False
-    failed = [line["step"] for line in lines[:-1] if not line["ok"]]
-    assert step in failed
-    assert step not in ONLY_THERE or failed == [step]
+    return [line["step"] for line in lines[:-1] if not line["ok"]]
+
+
+@pytest.mark.parametrize("step", [step for step in BROKEN if step not in OF_SECRETS])
+async def test_the_demo_fails_when_byokd_is_broken(tmp_path: Path, step: str) -> None:
+    steps = await failed(tmp_path, step)
+    assert step in steps
+    assert step not in ONLY_THERE or steps == [step]
+
+
+async def test_the_demo_fails_when_secrets_are_not_kept_as_promised(tmp_path: Path) -> None:
+    steps = await failed(tmp_path, *(step for step in OF_SECRETS if step in BROKEN))
+    assert steps == list(OF_SECRETS), "each does; keys-verify meets what the rotation forgot"
+
+
+async def test_a_demo_that_is_ended_puts_everything_away(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "byokd", "demo", "--json", stdout=PIPE, env=os.environ | {"TMPDIR": str(tmp_path)}
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        assert json.loads(await process.stdout.readline())["ok"]
+        assert left_in(tmp_path) != []
+        process.terminate()
+        await process.wait()
+    assert left_in(tmp_path) == []
 
 
 async def test_kept_it_tells_its_addresses_runs_on_and_ends_without_a_trace() -> None:
@@ -138,6 +200,10 @@ async def test_kept_it_tells_its_addresses_runs_on_and_ends_without_a_trace() ->
         host, _, port = url.rpartition("//")[2].rpartition(":")
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(host, int(port))
+
+
+def left_in(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
 
 
 async def retained(broker: Mosquitto) -> list[str]:

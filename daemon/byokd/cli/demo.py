@@ -24,6 +24,7 @@ def demo(broker: str | None, as_json: bool, keep: bool) -> None:
 
     Everything runs on 127.0.0.1, in processes of its own and a temporary directory. Exit 1 when a step went wrong.
     """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that it puts everything away
     try:
         good = asyncio.run(_play(broker, as_json=as_json, keep=keep))
     except ImportError as error:

@@ -1,6 +1,7 @@
 """The daemon as a child process that can be held still, killed and started again over the same directory."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from byokd.demo.processes import ChildFailedError, byokd_command, child, kill, tail
+from byokd.demo.processes import ChildFailedError, byokd_command, child, end, kill, tail
 
 READY_SECONDS = 20.0
 
@@ -26,6 +27,11 @@ class DemoDaemon:
         self.url = ""
 
     @property
+    def log(self) -> Path:
+        """The file with what it says, through all restarts."""
+        return self._directory / "daemon.log"
+
+    @property
     def process(self) -> asyncio.subprocess.Process:
         """The one that runs now."""
         if self._process is None:
@@ -38,7 +44,7 @@ class DemoDaemon:
         Raises:
             ChildFailedError: it does not become ready; the message holds the end of its log.
         """
-        log, settings = self._directory / "daemon.log", self._directory / "byokd.toml"
+        log, settings = self.log, self._directory / "byokd.toml"
         command = byokd_command("run", "--settings", str(settings))
         process = await self._stack.enter_async_context(child(command, log=log, environment=self._environment))
         self._process = process
@@ -66,9 +72,31 @@ class DemoDaemon:
         except (aiohttp.ClientError, OSError):
             return None
 
+    async def metric(self, name: str) -> float | None:
+        """Give the value of a metric without labels; None when there is no such one."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return next((float(line.split()[1]) for line in lines if line.startswith(f"{name} ")), None)
+
+    def logged(self, *, since: int = 0) -> list[dict[str, Any]]:
+        """Give what was logged after so many bytes of the log, line by line."""
+        lines = self.log.read_bytes()[since:].splitlines()
+        return [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
+
     async def kill(self) -> None:
         """As `kill -9`."""
         await kill(self.process)
+
+    async def restart(self) -> int | None:
+        """End it in good order, start it again, and give the exit code of the one before.
+
+        Raises:
+            ChildFailedError: it does not become ready again.
+        """
+        before = self.process
+        await end(before)
+        await self.start()
+        return before.returncode
 
     @contextmanager
     def held(self) -> Iterator[None]:

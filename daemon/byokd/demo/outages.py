@@ -144,4 +144,4 @@ def _name(event: Heard) -> str:
 
 def _once(events: Sequence[Heard]) -> list[Heard]:
     """Drop repetitions: after a kill, what was acknowledged and not yet marked is sent again."""
-    return list({str((event.event or {})["id"]): event for event in events}.values())
+    return list({event.id: event for event in events}.values())

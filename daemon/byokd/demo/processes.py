@@ -1,10 +1,13 @@
 """Child processes of the demo: started, waited for, ended by id."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from byokd.demo import bound
 
 STOP_SECONDS = 12
 """The daemon stops within 10 s; then it is killed."""
@@ -23,12 +26,13 @@ def byokd_command(*arguments: str) -> Sequence[str]:
 async def child(
     command: Sequence[str], *, log: Path, environment: Mapping[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a program in the background, its output into a file; on leaving, end it.
+    """Run a program in the background, its output into a file; on leaving, end it. It never outlives this process.
 
     Its standard output is a pipe to the caller, its standard error goes to `log`.
     """
     with log.open("ab") as stream:
         process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", bound.__file__, str(os.getpid())),
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -30,6 +30,15 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a verb answered: its exit code, what it printed, and what it said on standard error."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step: its name, what happens in plain words, what must follow, and how to do and judge it."""
 
@@ -81,14 +90,20 @@ class Scene:
 
     async def byokd(self, *arguments: str) -> tuple[int, str]:
         """Run a verb as a user would."""
+        said = await self.ask(*arguments)
+        return said.code, said.out.decode() + said.err
+
+    async def ask(self, *arguments: str, given: bytes = b"", **environment: str) -> Said:
+        """Run a verb with something on its standard input."""
         process = await asyncio.create_subprocess_exec(
             *byokd_command(*arguments),
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=os.environ | self.stage.environment,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | self.stage.environment | environment,
         )
-        output, _ = await process.communicate()
-        return process.returncode or 0, output.decode()
+        out, err = await process.communicate(given)
+        return Said(process.returncode or 0, out, err.decode())
 
     def returning(self, name: str, happens: str, act: Callable[[], Awaitable[object]]) -> Step:
         """Give a step in which something is put right, and all accounts must work again by themselves."""

@@ -17,7 +17,7 @@ from byokd.demo.watcher import Watcher, watching
 from byokd.emulator.client import ControlClient
 
 SETTINGS = """\
-# Written by `byokd demo`: short intervals, for a story of half a minute. The defaults are for real use.
+# Written by `byokd demo`: short intervals, for a story of less than a minute. The defaults are for real use.
 [service]
 instance = "demo"
 socket = "{directory}/api.sock"
@@ -170,7 +170,12 @@ async def _start_daemon(
 def make_service_keys(directory: Path) -> None:
     """Make one key of each kind, as an operator would."""
     directory.mkdir(mode=0o700)
-    for name in ("system.1.key", "storage.1.key", "audit.1.key"):
-        descriptor = os.open(directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
+    for name in ("system.1", "storage.1", "audit.1"):
+        make_service_key(directory, name)
+
+
+def make_service_key(directory: Path, name: str) -> None:
+    """Make one key, such as `system.2`."""
+    descriptor = os.open(directory / f"{name}.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(32))

@@ -5,7 +5,9 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from byokd.demo.contents import Contents
 from byokd.demo.outages import Outages
+from byokd.demo.proofs import Proofs
 from byokd.demo.scene import CUSTOMERS, EVERYONE, PATIENCE, Scene, Seen, Step, after
 from byokd.demo.stage import Stage
 from byokd.emulator.vocabulary import FaultKind
@@ -40,6 +42,8 @@ class Story:
         self._stage = stage
         self._scene = Scene(stage)
         self._outages = Outages(self._scene)
+        self._contents = Contents(self._scene)
+        self._proofs = Proofs(self._scene, self._contents)
         self._watcher = stage.watcher
         self._control = stage.control
         self._tenant = self._first_version = ""
@@ -53,7 +57,9 @@ class Story:
             *self._troubles(),
             *self._outages.of_the_broker(),
             *self._outages.of_the_daemon(),
+            *self._proofs.of_rotation(),
             *self._ending(),
+            *self._proofs.of_record(),
         )
 
     @property
@@ -78,6 +84,7 @@ class Story:
                 self._register,
             ),
             Step("register-again", "the same file is applied again", "nothing changes, nothing is said", self._again),
+            *self._contents.protecting(),
             Step(
                 "rotate",
                 "the customer makes a new version of the key",
@@ -91,6 +98,7 @@ class Story:
         return (
             self._loss("disable-key", "the customer disables the key", "KeyDisabled", self._scene.disable_key),
             back("enable-key", "the customer enables the key", self._scene.enable_key),
+            *self._contents.dropping(),
             self._loss(
                 "remove-role", "the customer removes our role", "AccessDenied", lambda: control.revoke("contoso-keys")
             ),
@@ -120,6 +128,7 @@ class Story:
                 "contoso and fabrikam are rewrapped with it, northwind stays on its version",
                 self._rotate,
             ),
+            *self._proofs.of_keys(),
             Step(
                 "delete-account",
                 "fabrikam's account is deleted",

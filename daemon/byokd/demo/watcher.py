@@ -30,6 +30,11 @@ class Heard:
         return "" if self.event is None else str(self.event.get("type", ""))
 
     @property
+    def id(self) -> str:
+        """The event's id, by which repetitions are told; empty as `type`."""
+        return "" if self.event is None else str(self.event.get("id", ""))
+
+    @property
     def data(self) -> dict[str, Any]:
         """The event's data."""
         return {} if self.event is None else dict(self.event.get("data", {}))
