@@ -12,7 +12,7 @@ import aiohttp
 
 from byokd.demo.processes import ChildFailedError, byokd_command, child, end, kill, tail
 
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 class DemoDaemon:

@@ -17,7 +17,7 @@ EVERYONE = (*CUSTOMERS, "ownkey")
 
 VAULT, KEY = "contoso-keys", "media"
 
-PATIENCE = 12.0
+PATIENCE = 20.0
 """Seconds to wait for what must happen; with the demo's intervals it takes two or three."""
 
 
