@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import aiomqtt
 import pytest
 
+from byokd.demo.processes import bound_to_us, byokd_command
 from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import subscriber
 
@@ -104,12 +104,7 @@ ONLY_THERE = ("broker-back", "kill-9")
 
 async def played(*options: str, environment: Mapping[str, str] | None = None) -> tuple[int, list[dict[str, Any]]]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "byokd",
-        "demo",
-        "--json",
-        *options,
+        *bound_to_us(byokd_command("demo", "--json", *options)),
         stdout=asyncio.subprocess.PIPE,
         env=dict(environment or os.environ),
     )
@@ -167,7 +162,7 @@ async def test_the_demo_fails_when_secrets_are_not_kept_as_promised(tmp_path: Pa
 
 async def test_a_demo_that_is_ended_puts_everything_away(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "byokd", "demo", "--json", stdout=PIPE, env=os.environ | {"TMPDIR": str(tmp_path)}
+        *bound_to_us(byokd_command("demo", "--json")), stdout=PIPE, env=os.environ | {"TMPDIR": str(tmp_path)}
     )
     assert process.stdout is not None
     async with asyncio.timeout(60):
@@ -179,9 +174,7 @@ async def test_a_demo_that_is_ended_puts_everything_away(tmp_path: Path) -> None
 
 
 async def test_kept_it_tells_its_addresses_runs_on_and_ends_without_a_trace() -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "byokd", "demo", "--json", "--keep", stdout=asyncio.subprocess.PIPE
-    )
+    process = await asyncio.create_subprocess_exec(*bound_to_us(byokd_command("demo", "--json", "--keep")), stdout=PIPE)
     assert process.stdout is not None
     addresses: dict[str, Any] = {}
     async with asyncio.timeout(90):

@@ -22,6 +22,11 @@ def byokd_command(*arguments: str) -> Sequence[str]:
     return (sys.executable, "-m", "byokd", *arguments)
 
 
+def bound_to_us(command: Sequence[str]) -> Sequence[str]:
+    """Give a command line of the same program that ends with this process."""
+    return (sys.executable, "-I", "-S", bound.__file__, str(os.getpid()), *command)
+
+
 @asynccontextmanager
 async def child(
     command: Sequence[str], *, log: Path, environment: Mapping[str, str]
@@ -32,8 +37,7 @@ async def child(
     """
     with log.open("ab") as stream:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", bound.__file__, str(os.getpid())),
-            *command,
+            *bound_to_us(command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=stream,
