@@ -114,6 +114,7 @@ async def test_the_gate_shows_account_wrap_and_verdict(stage: Stage) -> None:
     assert gate.account == account
     assert (gate.wrapped.generation, gate.wrapped.key_identifier) == (1, KEY.at(version(1)))
     assert gate.wrapped.sealed == sealed(b"sealed wrap 1")
+    assert gate.wrapped == await stage.store.wrapped_key(account.id)
     assert gate.standing is not None
     assert (gate.standing.outcome, gate.standing.reason, gate.is_suspected) == (Outcome.USABLE, None, False)
     await stage.decide(**suspicion(await stage.watch()), **unverified())
