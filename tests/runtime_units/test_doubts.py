@@ -78,6 +78,31 @@ def test_what_can_matter_no_more_is_forgotten(clock: HandClock, doubts: Doubts) 
     assert doubts._denied_at.keys() == {target(2), target(3)}
 
 
+def test_a_successor_knows_what_was_known(clock: HandClock, doubts: Doubts, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock.seconds = 3
+    doubts.deny(target(1))
+    successor = Doubts(clock, memory=timedelta(minutes=5))  # type: ignore[arg-type]
+    successor.inherit(doubts)
+    assert successor.is_in_doubt(target(1))
+    assert not successor.is_in_doubt(target(2))
+    assert successor.denied_since(target(1), 3)
+    successor.clear(target(1), asked=3)
+    assert successor.is_in_doubt(target(1)), "a check that began with the denial does not end the doubt"
+    monkeypatch.setattr(module, "MOST", 0)
+    doubts.deny(target(2))
+    successor.inherit(doubts)
+    assert successor.is_in_doubt(target(2))
+
+
+def test_many_recoveries_at_once_are_not_each_a_look_at_all(clock: HandClock, doubts: Doubts) -> None:
+    for number in range(3):
+        doubts.deny(target(number))
+    for number in range(3):
+        clock.seconds = 400 + number
+        doubts.clear(target(number), asked=400)
+    assert doubts._denied_at.keys() == {target(1), target(2)}, "looked at once, when the first one recovered"
+
+
 def test_at_the_bound_everything_is_in_doubt(clock: HandClock, doubts: Doubts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 2)
     for number in (1, 2, 3):

@@ -288,8 +288,8 @@ class World:
 
         self.settings = settings or self.settings
         before, successor = self.service, self._new_service(self.service)
-        before.make_way_for(successor)
-        await self._daemon.hand_over(successor.daemon(self._stop, prepare=prepare, always=[], closing=[]))
+        daemon = successor.daemon(self._stop, prepare=prepare, always=[], closing=[])
+        await before.hand_over(self._daemon, successor, daemon)
         self._service = successor
 
     def _new_service(self, before: Service | None = None) -> Service:

@@ -129,8 +129,7 @@ class _Process:
         self._manager.reloading()
         before, (self._ways, ways_before) = self._service, (ways, self._ways)
         configure_logs(successor.settings.service.log_level)
-        before.make_way_for(successor)
-        await self._daemon.hand_over(self._daemon_of(successor))
+        await before.hand_over(self._daemon, successor, self._daemon_of(successor))
         self._service = successor
         self._pages.exchange(self._pages_of(successor))
         self._api.exchange(self._api_of(successor))

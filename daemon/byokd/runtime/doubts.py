@@ -22,6 +22,7 @@ class Doubts:
         self._memory = memory.total_seconds()
         self._denied_at: dict[KeyTarget, float] = {}
         self._in_doubt: set[KeyTarget] = set()
+        self._swept_at = clock.monotonic()
         self._overflowed_at: float | None = None
         self._droppers: list[Callable[[KeyTarget], None]] = []
         self._checkers: list[Callable[[KeyTarget], None]] = []
@@ -31,16 +32,28 @@ class Doubts:
         self._droppers.append(drop)
 
     def on_report(self, check: Callable[[KeyTarget], None]) -> None:
-        """Have a function called with a version that came into doubt by a report: it has to be checked."""
+        """Have a function called with a version that has to be checked."""
         self._checkers.append(check)
+
+    def inherit(self, before: "Doubts") -> None:
+        """Take over what another one knows whose service this one's succeeds: a reload ends no doubt."""
+        for target, at in before._denied_at.items():
+            self._denied_at[target] = max(at, self._denied_at.get(target, at))
+        self._in_doubt |= before._in_doubt
+        if before._overflowed_at is not None:
+            self._overflowed_at = max(before._overflowed_at, self._overflowed_at or before._overflowed_at)
 
     def report(self, target: KeyTarget) -> None:
         """As `deny`, by somebody who is no check. Only the report that begins the doubt asks for one."""
         news = not self.is_in_doubt(target)
         self.deny(target)
         if news:
-            for check in self._checkers:
-                check(target)
+            self.ask(target)
+
+    def ask(self, target: KeyTarget) -> None:
+        """Ask for a check of a version that the vault did not let us use, whatever that may mean."""
+        for check in self._checkers:
+            check(target)
 
     def deny(self, target: KeyTarget) -> None:
         """Note that a check saw the vault deny this version now."""
@@ -68,15 +81,18 @@ class Doubts:
         return overflowed or self._denied_at.get(target, -1.0) >= asked
 
     def _forget_old(self) -> None:
-        """Forget what can matter to no unwrap any more."""
-        before = self._clock.monotonic() - self._memory
+        """Forget what can matter to no unwrap any more; seldom, as all is looked at and many may recover at once."""
+        now = self._clock.monotonic()
+        if now - self._swept_at < self._memory:
+            return
+        self._swept_at, before = now, now - self._memory
         gone = [target for target, at in self._denied_at.items() if at < before and target not in self._in_doubt]
         for target in gone:
             del self._denied_at[target]
 
 
 class DoubtingKeys:
-    """A key service that tells of every refusal to unwrap; see the port."""
+    """A key service that tells of every refusal; see the port."""
 
     def __init__(self, keys: KeyService, doubts: Doubts) -> None:
         self._keys = keys
@@ -87,8 +103,11 @@ class DoubtingKeys:
         return await self._keys.get(target)
 
     async def wrap(self, target: KeyTarget, plaintext: bytes) -> bytes | Refused | NoAnswer:
-        """See `KeyService.wrap`. As `get`."""
-        return await self._keys.wrap(target, plaintext)
+        """See `KeyService.wrap`. What it refuses denies nothing either, but a check has to see why."""
+        answer = await self._keys.wrap(target, plaintext)
+        if isinstance(answer, Refused):
+            self._doubts.ask(target)
+        return answer
 
     async def unwrap(self, target: KeyTarget, wrapped: bytes) -> bytes | Refused | NoAnswer:
         """See `KeyService.unwrap`."""

@@ -64,10 +64,13 @@ class PlaintextKeys:
         return len(self._held)
 
     async def run(self) -> None:
-        """Drop what becomes too old, for ever."""
-        while True:
-            self._drop([account for account, held in self._held.items() if self._is_old(held)], Drop.EXPIRED)
-            await self._bell.wait(min(map(self._seconds_left, self._held.values()), default=None))
+        """Drop what becomes too old, for ever; and everything at the end, as nobody would then."""
+        try:
+            while True:
+                self._drop([account for account, held in self._held.items() if self._is_old(held)], Drop.EXPIRED)
+                await self._bell.wait(min(map(self._seconds_left, self._held.values()), default=None))
+        finally:
+            self._drop(tuple(self._held), Drop.REPLACED)
 
     async def gate(self, account: AccountId) -> Gate:
         """Read what the store says now; whoever gets a gate may go on.
@@ -115,7 +118,7 @@ class PlaintextKeys:
                 if self._keeps(gate):
                     self._keep(opened)
                 return opened
-        raise UnavailableError("the vault's answers contradict each other", hint="try again in a minute")
+        raise UnavailableError("every unwrap was broken off or followed by a denial", hint="try again in a minute")
 
     async def confirm(self, gate: Gate, opened: OpenedKey) -> bool:
         """Tell whether what was made with a key may leave, as the very last thing; if not, begin again.

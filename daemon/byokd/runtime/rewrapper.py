@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import structlog
 
-from byokd.domain.answers import Refused
 from byokd.domain.identifiers import WatchId
 from byokd.domain.payload import PayloadInvalidError
 from byokd.ports import (
@@ -55,7 +54,6 @@ class Rewrapper:
         metrics: Metrics,
         on_change: Callable[[], None],
         on_retired: Callable[[WatchId], Awaitable[None]],
-        on_denial: Callable[[WatchId], None],
     ) -> None:
         """Take the collaborators.
 
@@ -67,7 +65,6 @@ class Rewrapper:
             metrics: counts.
             on_change: called after events were committed.
             on_retired: awaited for each watch that lost a wrapping version.
-            on_denial: told of each watch whose key was refused to us: a check is due. No verdict comes from here.
         """
         self._store = store
         self._account_keys = account_keys
@@ -76,7 +73,6 @@ class Rewrapper:
         self._metrics = metrics
         self._on_change = on_change
         self._on_retired = on_retired
-        self._on_denial = on_denial
         self._bell = Bell()
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._paces = RewrapPaces(
@@ -167,9 +163,6 @@ class Rewrapper:
         )
 
     async def _failed(self, work: RewrapWork, error: Exception) -> None:
-        watch = work.account.watch
-        if watch is not None and isinstance(error, VaultRefusedError) and isinstance(error.answer, Refused):
-            self._on_denial(watch)
         why = str(error) if isinstance(error, _FAILURES) else "an error of byokd's own; its log tells more"
         if not isinstance(error, _FAILURES):
             _log.error("rewrap-broken-off", account=str(work.account.id), exc_info=error)

@@ -23,7 +23,6 @@ from byokd.adapters.systemd.notifier import SystemdNotifier
 from byokd.domain.chain import Heads, KnownHead
 from byokd.domain.identifiers import WatchId
 from byokd.domain.verdict import Policy
-from byokd.domain.vocabulary import DetectedBy
 from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, ServiceManager, Store
 from byokd.records import SignedEvent
 from byokd.runtime.account_keys import AccountKeys
@@ -181,7 +180,6 @@ class Service:
             metrics=self.metrics,
             on_change=self.publisher.notify,
             on_retired=self._watch_changed,
-            on_denial=self._denied,
         )
         self.registrar = Registrar(
             self.store,
@@ -217,7 +215,7 @@ class Service:
         self.verifier = Verifier(
             self.store,
             layers,
-            outside.keys,
+            self.keys,
             clock=self.clock,
             deadline=self.settings.rewrap.deadline,
             concurrency=self.settings.service_keys.verify_concurrency,
@@ -276,8 +274,15 @@ class Service:
             randomness=self.outside.randomness,
         )
 
-    def make_way_for(self, successor: "Service") -> None:
-        """Tell the parts that end because of another service over the same store that they are followed."""
+    async def hand_over(self, running: Daemon, successor: "Service", daemon: Daemon) -> None:
+        """Let another service over the same store succeed this one: `daemon` over it, in the place of `running`."""
+        self._make_way_for(successor)
+        await running.hand_over(daemon)
+        # Only now, when nobody of ours meets a denial any more.
+        successor.doubts.inherit(self.doubts)
+
+    def _make_way_for(self, successor: "Service") -> None:
+        """Tell the parts that end because of another service that they are followed."""
         ours, theirs = self.settings.mqtt, successor.settings.mqtt
         moves = (ours.url, ours.topic_prefix) != (theirs.url, theirs.topic_prefix)
         if self.presence is not successor.presence and not moves:
@@ -287,9 +292,6 @@ class Service:
         self.follower.notify()
         self.rewrapper.notify()
         self.publisher.notify()
-
-    def _denied(self, watch: WatchId) -> None:
-        self.scheduler.hint(watch, detected_by=DetectedBy.HINT)
 
     async def _watch_changed(self, watch: WatchId) -> None:
         await self.scheduler.refresh(watch)
