@@ -67,7 +67,7 @@ class _Api:
     async def reveal(self, ref: Reference, request: NamedValue, call: Request) -> dict[str, object]:
         uid = peer_uid(call)
         if uid not in self.managed.settings.service.reveal_uids:
-            hint = f"run it as a listed user, or add {uid} to service.reveal_uids and restart byokd"
+            hint = f"run it as a listed user, or add {uid} to service.reveal_uids, then byokd reload"
             raise problem(403, f"the user {uid} may not have protected values shown", hint)
         found = await self.managed.find(ref)
         with _refusing():
