@@ -16,8 +16,8 @@ ONE = ValueRef(ValueKind.CONTENT_KEY, ValueName("one"))
 TWO = ValueRef(ValueKind.TOKEN_KEY, ValueName("one"))
 
 
-def made(ref: ValueRef = ONE, *, revision: int = 1, sealed: bytes = b"sealed value") -> ProtectedValue:
-    return ProtectedValue(ref, revision, sealed, "storage-1")
+def made(ref: ValueRef = ONE, *, revision: int = 1, data: bytes = b"sealed value") -> ProtectedValue:
+    return ProtectedValue(ref, revision, data, "storage-1")
 
 
 async def test_a_value_is_written_read_told_of_replaced_and_erased(stage: Stage) -> None:
@@ -26,9 +26,9 @@ async def test_a_value_is_written_read_told_of_replaced_and_erased(stage: Stage)
     written = await stage.store.put_value(account, made(), most=5, now=at(1))
     assert written == ValueInfo(ONE, 1, at(1), at(1))
     await stage.store.put_value(account, made(TWO), most=5, now=at(2))
-    again = await stage.store.put_value(account, made(revision=2, sealed=b"newer"), most=5, now=at(3))
+    again = await stage.store.put_value(account, made(revision=2, data=b"newer"), most=5, now=at(3))
     assert again == ValueInfo(ONE, 2, at(1), at(3))
-    assert await stage.store.value(account, ONE) == made(revision=2, sealed=b"newer")
+    assert await stage.store.value(account, ONE) == made(revision=2, data=b"newer")
     assert await stage.store.values(account) == [again, ValueInfo(TWO, 1, at(2), at(2))]
     assert await stage.store.remove_value(account, ONE)
     assert not await stage.store.remove_value(account, ONE)
