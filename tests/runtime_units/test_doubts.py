@@ -82,7 +82,7 @@ def test_a_successor_knows_what_was_known(clock: HandClock, doubts: Doubts, monk
     clock.seconds = 3
     doubts.deny(target(1))
     successor = Doubts(clock, memory=timedelta(minutes=5))  # type: ignore[arg-type]
-    successor.inherit(doubts)
+    doubts.bequeath(successor)
     assert successor.is_in_doubt(target(1))
     assert not successor.is_in_doubt(target(2))
     assert successor.denied_since(target(1), 3)
@@ -90,7 +90,7 @@ def test_a_successor_knows_what_was_known(clock: HandClock, doubts: Doubts, monk
     assert successor.is_in_doubt(target(1)), "a check that began with the denial does not end the doubt"
     monkeypatch.setattr(module, "MOST", 0)
     doubts.deny(target(2))
-    successor.inherit(doubts)
+    doubts.bequeath(successor)
     assert successor.is_in_doubt(target(2))
 
 

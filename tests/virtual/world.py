@@ -19,6 +19,7 @@ from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.store import SqlStore, open_inline
 from byokd.adapters.sql.tables import account_keys, events
+from byokd.adapters.systemd.notifier import SystemdNotifier
 from byokd.domain.accounts import Account, AccountSpec, CustomerKey
 from byokd.domain.identifiers import AccountId, KeyIdentifier
 from byokd.domain.payload import Payload
@@ -28,7 +29,7 @@ from byokd.ports import BusMessage, BusUnavailableError, KeyTarget, StoreUnavail
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
-from byokd.runtime.wiring import Outside, Service
+from byokd.runtime.service import Outside, Service
 from byokd.settings import Settings
 from store.builders import CountingIds, finish
 from virtual.vaults import IDENTITY, TENANT, SimulatedVaults, Vault
@@ -304,6 +305,7 @@ class World:
             clock=self.clock,
             randomness=self.randomness,
             ids=self.ids,
+            manager=SystemdNotifier({}),
         )
         return Service(self.settings, outside, before=before)
 

@@ -21,8 +21,9 @@ from byokd.ports import ServiceKeysUnusableError
 from byokd.runtime.daemon import GOODBYE, Daemon, Farewell, NamedTask
 from byokd.runtime.logs import configure_logs
 from byokd.runtime.reloading import ChangeRefusedError, Reloader
+from byokd.runtime.service import Service
 from byokd.runtime.service_manager import Watchdog
-from byokd.runtime.wiring import Service, Wired, rewire, wire
+from byokd.runtime.wiring import Wired, rewire, wire
 from byokd.settings import Settings
 
 ReadSettings = Callable[[], Settings]

@@ -3,7 +3,7 @@
 Told the moment a vault refuses to unwrap, by whoever met it: before anything is decided, stored or confirmed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 
 from byokd.domain.answers import KeyFacts, NoAnswer, Refused
@@ -35,13 +35,19 @@ class Doubts:
         """Have a function called with a version that has to be checked."""
         self._checkers.append(check)
 
-    def inherit(self, before: "Doubts") -> None:
-        """Take over what another one knows whose service this one's succeeds: a reload ends no doubt."""
-        for target, at in before._denied_at.items():
+    def bequeath(self, heir: "Doubts") -> None:
+        """Tell everything to those of the service that succeeds this one's: a reload ends no doubt."""
+        heir.learn(self._denied_at, self._in_doubt, overflowed_at=self._overflowed_at)
+
+    def learn(
+        self, denied_at: Mapping[KeyTarget, float], in_doubt: Iterable[KeyTarget], *, overflowed_at: float | None
+    ) -> None:
+        """Add what another one knows."""
+        for target, at in denied_at.items():
             self._denied_at[target] = max(at, self._denied_at.get(target, at))
-        self._in_doubt |= before._in_doubt
-        if before._overflowed_at is not None:
-            self._overflowed_at = max(before._overflowed_at, self._overflowed_at or before._overflowed_at)
+        self._in_doubt.update(in_doubt)
+        if overflowed_at is not None:
+            self._overflowed_at = max(overflowed_at, self._overflowed_at or overflowed_at)
 
     def report(self, target: KeyTarget) -> None:
         """As `deny`, by somebody who is no check. Only the report that begins the doubt asks for one."""

@@ -1,0 +1,297 @@
+"""The service: the parts of the runtime, joined over one filled set of ports, and how one service succeeds another."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from byokd.domain.identifiers import WatchId
+from byokd.domain.verdict import Policy
+from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, ServiceManager, Store
+from byokd.runtime.account_keys import AccountKeys
+from byokd.runtime.auditing import Auditing
+from byokd.runtime.checker import Checker
+from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
+from byokd.runtime.doubts import DoubtingKeys, Doubts
+from byokd.runtime.follower import Follower
+from byokd.runtime.health import Component, Health
+from byokd.runtime.housekeeper import Housekeeper
+from byokd.runtime.layers import Layers
+from byokd.runtime.metrics import Metrics
+from byokd.runtime.observer import Observer
+from byokd.runtime.plaintext import PlaintextKeys
+from byokd.runtime.presence import Presence
+from byokd.runtime.publisher import Publisher
+from byokd.runtime.registrar import Registrar
+from byokd.runtime.resealer import Resealer
+from byokd.runtime.rewrapper import Rewrapper
+from byokd.runtime.scheduler import Scheduler
+from byokd.runtime.service_keys import prove_service_keys
+from byokd.runtime.service_manager import Reporter
+from byokd.runtime.tailing import Tailing
+from byokd.runtime.unwrapping import LiveUnwraps
+from byokd.runtime.values import ProtectedValues
+from byokd.runtime.verifying import Verifier
+from byokd.settings import CheckSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The ports, filled. Tests fill them otherwise; nothing else differs.
+
+    Attributes:
+        probe_keys: for routine looks at healthy keys.
+        keys: for everything that changes something: registering, rewrapping.
+        fresh_keys: like `keys`, but every call opens a connection of its own: for confirming denials.
+        manager: who started the daemon.
+    """
+
+    store: Store
+    probe_keys: KeyService
+    keys: KeyService
+    fresh_keys: KeyService
+    sealer: Sealer
+    cipher: AccountCipher
+    bus: Bus
+    clock: Clock
+    randomness: Randomness
+    ids: Ids
+    manager: ServiceManager
+
+
+class Service:
+    """The runtime over one filled set of ports."""
+
+    health: Health
+    metrics: Metrics
+    publisher: Publisher
+    presence: Presence
+    tailing: Tailing
+
+    def __init__(self, settings: Settings, outside: Outside, *, before: "Service | None" = None) -> None:
+        """Join the parts; nothing runs yet.
+
+        Args:
+            settings: what to go by.
+            outside: what to work on.
+            before: the service that this one succeeds in the same process. Health and numbers go over to it, and so do
+                the connections to the bus while the settings for it are the same.
+        """
+        self.settings = settings
+        self.outside = outside
+        self.clock = outside.clock
+        self.store = outside.store
+        self.health = Health(outside.clock) if before is None else before.health
+        self.metrics = Metrics() if before is None else before.metrics
+        self.doubts = Doubts(outside.clock, memory=settings.values.max_plaintext_age)
+        self.keys = DoubtingKeys(outside.keys, self.doubts)
+        if before is None or before.settings.mqtt != settings.mqtt:
+            self._join_bus()
+        else:
+            self.publisher, self.presence = before.publisher, before.presence
+        self._join_watching()
+        self._join_account_keys()
+        self._join_service_keys()
+        self.housekeeper = Housekeeper(self.store, clock=self.clock, retention=settings.store.history_retention)
+        self.auditing = Auditing(
+            self.store, clock=self.clock, interval=settings.store.audit_interval, on_change=self.publisher.notify
+        )
+        self.tailing = Tailing(self.store) if before is None else before.tailing
+        self.observer = Observer(
+            self.store, clock=self.clock, health=self.health, metrics=self.metrics, publisher=self.publisher
+        )
+        self.observer.census = None if before is None else before.observer.census
+        self.reporter = Reporter(outside.manager, self.clock, health=self.health, observer=self.observer)
+
+    def _join_bus(self) -> None:
+        outside, mqtt = self.outside, self.settings.mqtt
+        self.publisher = Publisher(
+            self.store, outside.bus, self.clock, outside.randomness, mqtt, on_published=self.metrics.published.inc
+        )
+        self.presence = Presence(
+            outside.bus,
+            self.clock,
+            outside.randomness,
+            outside.ids,
+            mqtt,
+            instance=self.settings.service.instance,
+            version=version("byokd"),
+        )
+
+    def _join_watching(self) -> None:
+        checks = self.settings.checks
+        self.follower = Follower(self.store, clock=self.clock, on_change=self.publisher.notify)
+        self.checker = Checker(
+            self.store,
+            self.outside.probe_keys,
+            fresh_keys=self.outside.fresh_keys,
+            clock=self.clock,
+            randomness=self.outside.randomness,
+            policy=policy(checks),
+            deadline=checks.deadline,
+            metrics=self.metrics,
+            doubts=self.doubts,
+        )
+        self.scheduler = Scheduler(
+            self.store,
+            self.checker,
+            clock=self.clock,
+            settings=checks,
+            health=self.health,
+            metrics=self.metrics,
+            on_change=self._verdicts_changed,
+        )
+        self.doubts.on_report(self.scheduler.hint_version)
+
+    def _join_account_keys(self) -> None:
+        outside, rewrap = self.outside, self.settings.rewrap
+        account_keys = AccountKeys(
+            self.keys,
+            outside.sealer,
+            outside.cipher,
+            clock=self.clock,
+            randomness=outside.randomness,
+            deadline=rewrap.deadline,
+        )
+        self.rewrapper = Rewrapper(
+            self.store,
+            account_keys,
+            clock=self.clock,
+            settings=rewrap,
+            metrics=self.metrics,
+            on_change=self.publisher.notify,
+            on_retired=self._watch_changed,
+        )
+        self.registrar = Registrar(
+            self.store,
+            self.keys,
+            account_keys,
+            clock=self.clock,
+            randomness=outside.randomness,
+            ids=outside.ids,
+            deadline=rewrap.deadline,
+            on_change=self._accounts_changed,
+        )
+        self._join_values(account_keys)
+
+    def _join_values(self, account_keys: AccountKeys) -> None:
+        settings = self.settings.values
+        unwraps = LiveUnwraps(account_keys, self.doubts, clock=self.clock, metrics=self.metrics)
+        self.plaintext = PlaintextKeys(
+            self.store, unwraps, self.doubts, clock=self.clock, settings=settings, metrics=self.metrics
+        )
+        self.values = ProtectedValues(
+            self.store,
+            self.plaintext,
+            sealer=self.outside.sealer,
+            cipher=self.outside.cipher,
+            clock=self.clock,
+            settings=settings,
+        )
+
+    def _join_service_keys(self) -> None:
+        outside = self.outside
+        layers = Layers(outside.sealer, outside.cipher)
+        self.resealer = Resealer(self.store, layers, outside.sealer, clock=self.clock, metrics=self.metrics)
+        self.verifier = Verifier(
+            self.store,
+            layers,
+            self.keys,
+            clock=self.clock,
+            deadline=self.settings.rewrap.deadline,
+            concurrency=self.settings.service_keys.verify_concurrency,
+        )
+
+    def daemon(
+        self, stop: asyncio.Event, *, prepare: Body, always: Sequence[NamedTask], closing: Sequence[Farewell]
+    ) -> Daemon:
+        """Give the daemon over these parts.
+
+        Args:
+            stop: set when it is time to stop.
+            prepare: makes the store usable.
+            always: what runs from the first moment on.
+            closing: what is closed first when stopping.
+        """
+        settings = self.settings.service
+
+        async def prepared() -> None:
+            await prepare()
+            await prove_service_keys(self.store, self.outside.sealer)
+            self.health.show_well(Component.SERVICE_KEYS)
+            await self.store.claim_vaults(settings.instance)
+            await self.observer.observe()
+
+        async def end_checks() -> None:
+            self.scheduler.stop()
+            await self.scheduler.stopped()
+
+        async def drain() -> None:
+            await self.publisher.drain(within=settings.publish_grace)
+
+        return Daemon(
+            prepare=prepared,
+            always=[*always, NamedTask("presence", self.presence.run)],
+            after_start=[
+                NamedTask("publisher", self.publisher.run),
+                NamedTask("follower", self.follower.run),
+                NamedTask("rewrapper", self.rewrapper.run),
+                NamedTask("resealer", self.resealer.run),
+                NamedTask("scheduler", self.scheduler.run),
+                NamedTask("plaintext", self.plaintext.run),
+                NamedTask("observer", self.observer.run),
+                NamedTask("housekeeper", self.housekeeper.run),
+                NamedTask("auditing", self.auditing.run),
+                NamedTask("reporter", self.reporter.run),
+            ],
+            farewells=[
+                *closing,
+                Farewell("checks", end_checks, settings.check_grace),
+                Farewell("publish", drain, settings.publish_grace + GOODBYE),
+            ],
+            stop=stop,
+            health=self.health,
+            clock=self.clock,
+            randomness=self.outside.randomness,
+        )
+
+    async def hand_over(self, running: Daemon, successor: "Service", daemon: Daemon) -> None:
+        """Let another service over the same store succeed this one: `daemon` over it, in the place of `running`."""
+        self._make_way_for(successor)
+        await running.hand_over(daemon)
+        # Only now, when nobody of ours meets a denial any more.
+        self.doubts.bequeath(successor.doubts)
+
+    def _make_way_for(self, successor: "Service") -> None:
+        """Tell the parts that end because of another service that they are followed."""
+        ours, theirs = self.settings.mqtt, successor.settings.mqtt
+        moves = (ours.url, ours.topic_prefix) != (theirs.url, theirs.topic_prefix)
+        if self.presence is not successor.presence and not moves:
+            self.presence.leave_silently()
+
+    def _verdicts_changed(self) -> None:
+        self.follower.notify()
+        self.rewrapper.notify()
+        self.publisher.notify()
+
+    async def _watch_changed(self, watch: WatchId) -> None:
+        await self.scheduler.refresh(watch)
+
+    async def _accounts_changed(self, watch: WatchId | None) -> None:
+        if watch is not None:
+            await self.scheduler.refresh(watch)
+        self.rewrapper.notify()
+        self.publisher.notify()
+
+
+def policy(checks: CheckSettings) -> Policy:
+    """Give the times that `decide` weighs with."""
+    return Policy(
+        check_interval=checks.interval,
+        check_jitter=checks.jitter,
+        confirm_after=checks.confirm_after,
+        confirm_network_after=checks.confirm_network_after,
+        recheck_first=checks.recheck_first,
+        recheck_most=checks.recheck_most,
+        unverified_after=checks.unverified_after,
+    )
