@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +17,9 @@ DEFAULT_SOCKET = Path("/run/byokd/api.sock")
 
 TIMEOUT_SECONDS = 3600
 """An apply of many accounts proves each key in its vault; everything else takes seconds."""
+
+LINE_BYTES = 2**20
+"""Of an answer in lines: far longer than any event or finding."""
 
 socket_option = click.option(
     "--socket",
@@ -40,10 +43,25 @@ def call(socket_path: Path, method: str, path: str, *, ref: str | None = None, b
     return asyncio.run(_call(socket_path, method, path, ref=ref, body=body))
 
 
-def lines_of(socket_path: Path, path: str) -> Iterator[Any]:
-    """POST to the daemon and give the JSON of each line of its answer as it comes; end the program as `call` does."""
+def lines_of(
+    socket_path: Path,
+    method: str,
+    path: str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    silence_seconds: float | None = TIMEOUT_SECONDS,
+) -> Iterator[Any]:
+    """Give the JSON of each line of an answer as it comes, empty ones left out; end the program as `call` does.
+
+    Args:
+        socket_path: where the daemon is.
+        method: GET or POST; a POST sends an empty document.
+        path: what is asked for.
+        parameters: of the query.
+        silence_seconds: how long nothing may come; None: for ever.
+    """
     with asyncio.Runner() as runner:
-        lines = _lines(socket_path, path)
+        lines = _lines(socket_path, method, path, parameters, silence_seconds)
         try:
             while (line := runner.run(anext(lines, None))) is not None:
                 yield line
@@ -51,16 +69,20 @@ def lines_of(socket_path: Path, path: str) -> Iterator[Any]:
             runner.run(lines.aclose())
 
 
-async def _lines(socket_path: Path, path: str) -> AsyncGenerator[Any, None]:
+async def _lines(
+    socket_path: Path, method: str, path: str, parameters: Mapping[str, str] | None, silence_seconds: float | None
+) -> AsyncGenerator[Any, None]:
     connector = aiohttp.UnixConnector(path=str(socket_path))
-    timeout = aiohttp.ClientTimeout(total=None, sock_read=TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=silence_seconds)
+    body: object = {} if method == "POST" else None
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=LINE_BYTES) as session:
         with _broken_off(socket_path):
-            async with session.post(f"http://byokd{path}", json={}) as response:
+            async with session.request(method, f"http://byokd{path}", params=parameters, json=body) as response:
                 if not response.ok:
-                    refused(await response.json())
+                    _refused(await response.json())
                 async for line in response.content:
-                    yield json.loads(line)
+                    if line.strip():
+                        yield json.loads(line)
 
 
 async def _call(socket_path: Path, method: str, path: str, *, ref: str | None, body: object) -> tuple[int, Any]:
@@ -73,11 +95,11 @@ async def _call(socket_path: Path, method: str, path: str, *, ref: str | None, b
                 answer = await response.json()
     mistaken = response.status == HTTPStatus.UNPROCESSABLE_ENTITY and "mistakes" in answer
     if not (response.ok or mistaken):
-        refused(answer)
+        _refused(answer)
     return response.status, answer
 
 
-def unreachable(socket_path: Path, error: aiohttp.ClientConnectorError) -> NoReturn:
+def _unreachable(socket_path: Path, error: aiohttp.ClientConnectorError) -> NoReturn:
     """Say that there is no daemon, and end."""
     fail(
         f"cannot reach the daemon at {socket_path}: {error.os_error.strerror or 'not there'}",
@@ -85,7 +107,7 @@ def unreachable(socket_path: Path, error: aiohttp.ClientConnectorError) -> NoRet
     )
 
 
-def refused(answer: Any) -> NoReturn:  # noqa: ANN401 - JSON
+def _refused(answer: Any) -> NoReturn:  # noqa: ANN401 - JSON
     """Say why the daemon refuses, and end."""
     detail = answer.get("detail", {})
     if isinstance(detail, dict):
@@ -99,6 +121,6 @@ def _broken_off(socket_path: Path) -> Iterator[None]:
     try:
         yield
     except aiohttp.ClientConnectorError as error:
-        unreachable(socket_path, error)
+        _unreachable(socket_path, error)
     except (aiohttp.ClientError, ValueError) as error:
         fail(f"the daemon at {socket_path} broke off: {type(error).__name__}", hint="look at its log")

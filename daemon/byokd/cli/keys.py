@@ -98,7 +98,7 @@ def verify(offline: bool, vaults: bool, settings_path: Path, socket_path: Path, 
 
 def _verify_online(socket_path: Path, *, as_json: bool) -> Mapping[str, int]:
     proofs: Mapping[str, int] | None = None
-    for line in lines_of(socket_path, "/keys/verify"):
+    for line in lines_of(socket_path, "POST", "/keys/verify"):
         if "error" in line:
             fail(f"verification broke off: {line['error']['message']}", hint=line["error"]["hint"])
         if "finding" in line:

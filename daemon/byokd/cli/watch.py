@@ -1,20 +1,14 @@
 """`byokd watch`: what happens, as it is committed."""
 
-import asyncio
 import json
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import click
 
-from byokd.cli.daemon_calls import json_option, refused, socket_option, unreachable
+from byokd.cli.daemon_calls import json_option, lines_of, socket_option
 from byokd.cli.voice import fail
 from byokd.domain.vocabulary import EventType
-
-LINE_BYTES = 2**20
-"""Far longer than any event."""
 
 
 @click.command()
@@ -39,31 +33,14 @@ def watch(
     """Print events as a running daemon commits them; with --no-follow, those that are kept."""
     asked = {"since": since, "account": account, "type": event_type, "live": "true" if follow else "false"}
     parameters = {name: value for name, value in asked.items() if value is not None}
+    last: int | None = None
     try:
-        last = asyncio.run(_watch(socket_path, parameters, as_json=as_json))
+        for event in lines_of(socket_path, "GET", "/events", parameters=parameters, silence_seconds=None):
+            last = _show(event, as_json=as_json)
     except KeyboardInterrupt:
         return
     if follow:
         fail("the daemon ended the stream: it stops", hint=f"watch again with --since {last}" if last else None)
-
-
-async def _watch(socket_path: Path, parameters: dict[str, str], *, as_json: bool) -> int | None:
-    connector = aiohttp.UnixConnector(path=str(socket_path))
-    timeout = aiohttp.ClientTimeout(total=None)
-    last: int | None = None
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=LINE_BYTES) as session:
-        try:
-            async with session.get("http://byokd/events", params=parameters) as response:
-                if response.status != HTTPStatus.OK:
-                    refused(await response.json())
-                async for line in response.content:
-                    if line.strip():
-                        last = _show(json.loads(line), as_json=as_json)
-        except aiohttp.ClientConnectorError as error:
-            unreachable(socket_path, error)
-        except (aiohttp.ClientError, ValueError) as error:
-            fail(f"the daemon at {socket_path} broke off: {type(error).__name__}", hint="look at its log")
-    return last
 
 
 def _show(event: dict[str, Any], *, as_json: bool) -> int:
