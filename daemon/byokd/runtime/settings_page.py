@@ -23,7 +23,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 PAGE_HEAD = """\
 # Settings
 
-Generated from `daemon/byokd/settings.py` by `make docs`; a test keeps it true.
+Generated from `daemon/byokd/settings/` by `make docs`; a test keeps it true.
 
 Settings come from a TOML file (`byokd run --settings FILE`, by default `/etc/byokd/byokd.toml`). An environment
 variable `BYOKD_<SECTION>__<NAME>` overrides the file, such as `BYOKD_CHECKS__INTERVAL="30 s"`. Secrets come only from

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from byokd.settings import Duration
+from byokd.settings.kinds import Duration
 
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _DURATION: TypeAdapter[Duration] = TypeAdapter(Duration)
