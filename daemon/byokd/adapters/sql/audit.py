@@ -289,12 +289,13 @@ def _missing(connection: Connection, known: KnownHead) -> Defect | None:
 def _heads_then(connection: Connection, then: int) -> Heads:
     """Give the heads of all streams as they were when the event of that number was the last."""
     digest = HeadsDigest()
-    for row in connection.execute(_HEADS_THEN, {"then": then}):
-        head = row.head
-        if head is None and row.forgotten:
-            if row.floor_number > then:
-                raise ForgottenError(f"events from after number {then} were forgotten since")
-            head = row.floor
-        if head is not None:
-            digest.add(row.stream, head)
+    with connection.execute(_HEADS_THEN, {"then": then}) as rows:
+        for row in rows:
+            head = row.head
+            if head is None and row.forgotten:
+                if row.floor_number > then:
+                    raise ForgottenError(f"events from after number {then} were forgotten since")
+                head = row.floor
+            if head is not None:
+                digest.add(row.stream, head)
     return digest.heads(last_event=then)
