@@ -130,6 +130,14 @@ class RewrapWork:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewrapped:
+    """A rewrap that only has to be committed: what was to be done, and the new wrap, proved and sealed."""
+
+    work: RewrapWork
+    sealed: SealedKey
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxRow:
     """An event, as it goes to the broker and to those who read the history.
 

@@ -157,6 +157,7 @@ WRITES = frozenset(
         "claim_vaults",
         "commit_decision",
         "commit_rewrap",
+        "commit_rewraps",
         "rewrap_failed",
         "create_account",
         "update_account",

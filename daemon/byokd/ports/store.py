@@ -18,6 +18,7 @@ from byokd.records import (
     OutboxRow,
     ProtectedValue,
     Resealed,
+    Rewrapped,
     RewrapQueue,
     RewrapWork,
     Rotation,
@@ -166,6 +167,14 @@ class Store(SealedStore, Protocol):
         """Replace the wrapped key (generation + 1), keep the previous one as superseded, write `rewrapped`.
 
         Guarded by the account's incarnation and generation; refused too when the target was meanwhile denied.
+        """
+        ...
+
+    async def commit_rewraps(self, moved: Sequence[Rewrapped], *, now: datetime) -> frozenset[AccountId]:
+        """As `commit_rewrap`, some hundreds in one transaction; give the accounts whose keys were moved.
+
+        What is stale is left out and holds up none of the others. StaleError means that nothing was written: somebody
+        else was at work on the same rows.
         """
         ...
 

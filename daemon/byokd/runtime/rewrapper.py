@@ -18,7 +18,7 @@ from byokd.ports import (
     Store,
     StoreUnavailableError,
 )
-from byokd.records import RewrapQueue, RewrapWork, SealedKey
+from byokd.records import Rewrapped, RewrapQueue, RewrapWork, SealedKey
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, WrapUnprovenError, rebound
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.pace import PaceBounds
@@ -31,6 +31,9 @@ BATCH = 200
 
 POLL = timedelta(seconds=5)
 """How often to look without being told: for retries that have become due and work left by a crash."""
+
+_Finished = asyncio.Queue[tuple[Rewrapped, float] | None]
+"""Rewraps of one batch to be committed, with the time at which each was begun; None at the end."""
 
 _FAILURES = (VaultRefusedError, WrapUnprovenError, PayloadInvalidError, SealBrokenError, ServiceKeyMissingError)
 _log = structlog.get_logger()
@@ -117,39 +120,72 @@ class Rewrapper:
         try:
             work = deque(await self._store.rewrap_work(limit=limit, now=self._clock.now(), watch=queue.watch))
             done = bool(work)
-            async with asyncio.TaskGroup() as workers:
-                for number in range(min(self._settings.vault_concurrency, len(work))):
-                    workers.create_task(self._work_off(work, pair), name=f"rewrap-{queue.watch}-{number}")
+            finished: _Finished = asyncio.Queue()
+            async with asyncio.TaskGroup() as committing:
+                committing.create_task(self._commit_from(finished, pair), name=f"rewrap-{queue.watch}-commit")
+                async with asyncio.TaskGroup() as workers:
+                    for number in range(min(self._settings.vault_concurrency, len(work))):
+                        name = f"rewrap-{queue.watch}-{number}"
+                        workers.create_task(self._work_off(work, pair, finished), name=name)
+                finished.put_nowait(None)
         finally:
             del self._lanes[queue.watch]
         if done:
             self._bell.ring()
 
-    async def _work_off(self, work: deque[RewrapWork], pair: Pair) -> None:
+    async def _work_off(self, work: deque[RewrapWork], pair: Pair, finished: _Finished) -> None:
         while work:
             async with pair.slots, self._slots:
                 if work:
-                    await self._rewrap(work.popleft(), pair)
-                    self._on_change()
+                    await self._rewrap(work.popleft(), pair, finished)
             if pair.failing:
                 work.clear()
 
-    async def _rewrap(self, work: RewrapWork, pair: Pair) -> None:
+    async def _rewrap(self, work: RewrapWork, pair: Pair, finished: _Finished) -> None:
         begun = self._clock.monotonic()
         try:
             sealed = await self._move(work)
-            await self._store.commit_rewrap(work, sealed, now=self._clock.now())
-        except StaleError:
-            return  # the account or its target changed meanwhile: the next batch has what is left to do
+        except Exception as error:  # noqa: BLE001 - one customer's odd answer must not stop the rewraps of all others
+            await self._went_wrong(work, error, pair, begun=begun)
+        else:
+            finished.put_nowait((Rewrapped(work, sealed), begun))
+
+    async def _commit_from(self, finished: _Finished, pair: Pair) -> None:
+        """Commit what a batch finishes, until its end. What is finished during a commit goes together in the next."""
+        goes_on = True
+        while goes_on:
+            first = await finished.get()
+            group = [first, *(finished.get_nowait() for _ in range(finished.qsize()))]
+            done = [one for one in group if one is not None]
+            goes_on = len(done) == len(group)
+            if done:
+                await self._commit(done, pair)
+
+    async def _commit(self, done: Sequence[tuple[Rewrapped, float]], pair: Pair) -> None:
+        try:
+            moved = await self._store.commit_rewraps([rewrapped for rewrapped, _ in done], now=self._clock.now())
         except StoreUnavailableError:
             raise
-        except Exception as error:  # noqa: BLE001 - one customer's odd answer must not stop the rewraps of all others
-            pair.went_wrong(error, begun=begun, now=self._clock.monotonic())
-            await self._failed(work, error)
-        else:
-            pair.went_well(begun)
-            self._metrics.rewraps.labels("done").inc()
-            _log.info("account-key-rewrapped", account=str(work.account.id), key=str(work.target))
+        except Exception as error:  # noqa: BLE001 - as above; alone, each shows whether it is the one
+            if len(done) > 1:
+                for one in done:
+                    await self._commit([one], pair)
+            elif not isinstance(error, StaleError):
+                await self._went_wrong(done[0][0].work, error, pair, begun=done[0][1])
+            return
+        for rewrapped, begun in done:
+            work = rewrapped.work
+            # The others or their target changed meanwhile: the next batch has what is left to do.
+            if work.account.id in moved:
+                pair.went_well(begun)
+                self._metrics.rewraps.labels("done").inc()
+                _log.info("account-key-rewrapped", account=str(work.account.id), key=str(work.target))
+        self._on_change()
+
+    async def _went_wrong(self, work: RewrapWork, error: Exception, pair: Pair, *, begun: float) -> None:
+        pair.went_wrong(error, begun=begun, now=self._clock.monotonic())
+        await self._failed(work, error)
+        self._on_change()
 
     async def _move(self, work: RewrapWork) -> SealedKey:
         customer_key = work.account.spec.customer_key
@@ -173,7 +209,7 @@ class Rewrapper:
         try:
             await self._store.rewrap_failed(work, why, now=now, retry_at=now + wait)
         except StaleError:
-            return  # as above
+            return  # the account changed meanwhile
 
     async def _settle_old(self) -> None:
         now = self._clock.now()

@@ -48,6 +48,11 @@ _SAVE = update(accounts).where(
     accounts.c.sequence == bindparam("known_sequence"),
 )
 _LOCK = ACCOUNTS.where(accounts.c.id == bindparam("account")).with_for_update(of=accounts)
+_LOCK_ALL = (
+    ACCOUNTS.where(accounts.c.id.in_(bindparam("wanted", expanding=True)))
+    .order_by(accounts.c.id)
+    .with_for_update(of=accounts)
+)
 _STORE_KEY = insert(account_keys)
 _SUPERSEDE_KEY = update(account_keys).where(
     account_keys.c.account == bindparam("of_account"),
@@ -99,6 +104,12 @@ def lock(connection: Connection, account: AccountId) -> AnyRow | None:
     return connection.execute(_LOCK, {"account": str(account)}).one_or_none()
 
 
+def lock_all(connection: Connection, wanted: Iterable[AccountId]) -> dict[str, AnyRow]:
+    """As `lock`, for some hundred accounts at most; give the rows of those that are there, by the text of their ids."""
+    rows = connection.execute(_LOCK_ALL, {"wanted": sorted(map(str, wanted))})
+    return {row.id: row for row in rows}
+
+
 def locked_account(connection: Connection, account: AccountId) -> Account | None:
     """As `lock`, for the account alone."""
     row = lock(connection, account)
@@ -139,7 +150,26 @@ def expect(touched: int, wanted: int, *, what: str) -> None:
 
 def store_key(connection: Connection, account: Account, sealed: SealedKey, *, now: datetime) -> None:
     """Write the wrapped key of the account's present generation."""
-    row: Values = {
+    connection.execute(_STORE_KEY, _key_values(account, sealed, now=now))
+
+
+def replace_key(connection: Connection, change: Change, sealed: SealedKey, *, now: datetime) -> None:
+    """Supersede the wrapped key that the account had before by the one that it has after."""
+    replace_keys(connection, [(change, sealed)], now=now)
+
+
+def replace_keys(connection: Connection, replaced: Sequence[tuple[Change, SealedKey]], *, now: datetime) -> None:
+    """As `replace_key`, for many accounts."""
+    known: list[Values] = [
+        {"of_account": str(change.before.id), "of_generation": change.before.generation, "superseded_at": now}
+        for change, _ in replaced
+    ]
+    expect(connection.execute(_SUPERSEDE_KEY, known).rowcount, len(known), what="wrapped keys")
+    connection.execute(_STORE_KEY, [_key_values(change.after, sealed, now=now) for change, sealed in replaced])
+
+
+def _key_values(account: Account, sealed: SealedKey, *, now: datetime) -> Values:
+    return {
         "account": str(account.id),
         "generation": account.generation,
         "key_identifier": text(account.current),
@@ -149,11 +179,3 @@ def store_key(connection: Connection, account: Account, sealed: SealedKey, *, no
         "system_key": sealed.system_key,
         "created_at": now,
     }
-    connection.execute(_STORE_KEY, row)
-
-
-def replace_key(connection: Connection, change: Change, sealed: SealedKey, *, now: datetime) -> None:
-    """Supersede the wrapped key that the account had before by the one that it has after."""
-    known = {"of_account": str(change.before.id), "of_generation": change.before.generation, "superseded_at": now}
-    expect(connection.execute(_SUPERSEDE_KEY, known).rowcount, 1, what="wrapped keys")
-    store_key(connection, change.after, sealed, now=now)

@@ -13,15 +13,16 @@ from byokd.adapters.sql.ledger import (
     News,
     commit,
     lock,
-    replace_key,
+    lock_all,
+    replace_keys,
 )
 from byokd.adapters.sql.rows import AnyRow, account_of, sealed_of, stored_identifier, verdict_of
 from byokd.adapters.sql.tables import account_keys, accounts, watches, wrapping_versions
-from byokd.domain.accounts import follow
-from byokd.domain.identifiers import KeyVersion, VaultHost, WatchId, WrappingVersionId
+from byokd.domain.accounts import Account, follow
+from byokd.domain.identifiers import AccountId, KeyIdentifier, KeyVersion, VaultHost, WatchId, WrappingVersionId
 from byokd.domain.vocabulary import EventType, Outcome
 from byokd.ports import StaleError
-from byokd.records import RewrapQueue, RewrapWork, SealedKey, WrappedKey
+from byokd.records import Rewrapped, RewrapQueue, RewrapWork, SealedKey, WrappedKey
 
 _left = wrapping_versions.alias("left_behind")
 _target = wrapping_versions.alias("target")
@@ -107,24 +108,60 @@ def _work_of(row: AnyRow) -> RewrapWork:
 def commit_rewrap(
     connection: Connection, work: RewrapWork, sealed: SealedKey, *, recorder: Recorder, now: datetime
 ) -> None:
-    """See `Store.commit_rewrap`. `rewrapped` comes first, then what the new version's verdict does to the state."""
-    before = account_of(_unmoved(connection, work))
-    aim = {"of_watch": before.watch, "wanted": work.target.version}
-    target = connection.execute(_FIT_TARGET, aim).one_or_none()
-    if target is None:
-        raise StaleError("the target version is not the watch's current one any more, or is denied")
+    """See `Store.commit_rewrap`."""
+    if not commit_rewraps(connection, [Rewrapped(work, sealed)], recorder=recorder, now=now):
+        raise StaleError(f"the account key of {work.account.id.name} was moved meanwhile, or is to go elsewhere")
+
+
+def commit_rewraps(
+    connection: Connection, moved: Sequence[Rewrapped], *, recorder: Recorder, now: datetime
+) -> frozenset[AccountId]:
+    """See `Store.commit_rewraps`. `rewrapped` comes first, then what the new version's verdict does to the state."""
+    rows = lock_all(connection, (one.work.account.id for one in moved))
+    targets = _Targets(connection)
+    replaced: list[tuple[Change, SealedKey]] = []
+    for one in moved:
+        # Taken out, because a second rewrap of the same account is as stale as one of yesterday.
+        row = rows.pop(str(one.work.account.id), None)
+        if row is None or not _is_unmoved(row, one.work):
+            continue
+        before = account_of(row)
+        target = targets.fit(before.watch, one.work.target.version)
+        if target is not None:
+            replaced.append((_moved_to(before, one.work.target, target, now=now), one.sealed))
+    if replaced:
+        changes = [change for change, _ in replaced]
+        commit(connection, changes, recorder=recorder, now=now, rewrap_attempts=0, rewrap_due_at=None)
+        replace_keys(connection, replaced, now=now)
+    return frozenset(change.before.id for change, _ in replaced)
+
+
+class _Targets:
+    """The versions that rewraps of one transaction go to, each read and locked once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._found: dict[tuple[WatchId | None, KeyVersion | None], AnyRow | None] = {}
+
+    def fit(self, watch: WatchId | None, version: KeyVersion | None) -> AnyRow | None:
+        """Give the version if it is the watch's current one and not denied."""
+        if (watch, version) not in self._found:
+            aim = {"of_watch": watch, "wanted": version}
+            self._found[watch, version] = self._connection.execute(_FIT_TARGET, aim).one_or_none()
+        return self._found[watch, version]
+
+
+def _moved_to(before: Account, identifier: KeyIdentifier, target: AnyRow, *, now: datetime) -> Change:
     verdict = verdict_of(target)
     moved = replace(
         before,
         generation=before.generation + 1,
         wrapping_version=WrappingVersionId(target.id),
-        current=work.target,
+        current=identifier,
     )
     after, types = follow(moved, verdict)
     rewrapped = News(EventType.ACCOUNTKEY_REWRAPPED, detail={"previousKeyIdentifier": str(before.current)})
-    change = Change.of(before, after, [rewrapped, *(News(type_, verdict) for type_ in types)], now=now)
-    commit(connection, [change], recorder=recorder, now=now, rewrap_attempts=0, rewrap_due_at=None)
-    replace_key(connection, change, sealed, now=now)
+    return Change.of(before, after, [rewrapped, *(News(type_, verdict) for type_ in types)], now=now)
 
 
 def rewrap_failed(
@@ -143,7 +180,10 @@ def rewrap_failed(
 def _unmoved(connection: Connection, work: RewrapWork) -> AnyRow:
     """Lock the account's row, if its key is still the one of the work. Its state may have changed meanwhile."""
     row = lock(connection, work.account.id)
-    known = (work.account.incarnation, work.account.generation)
-    if row is None or (row.incarnation, row.generation) != known:
+    if row is None or not _is_unmoved(row, work):
         raise StaleError(f"the account key of {work.account.id.name} was moved meanwhile")
     return row
+
+
+def _is_unmoved(row: AnyRow, work: RewrapWork) -> bool:
+    return (row.incarnation, row.generation) == (work.account.incarnation, work.account.generation)

@@ -38,6 +38,7 @@ from byokd.records import (
     KeyPlacement,
     OutboxRow,
     ProtectedValue,
+    Rewrapped,
     RewrapQueue,
     RewrapWork,
     SealedKey,
@@ -221,6 +222,10 @@ class SqlStore(SqlSealedStore):
     async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
         """See `Store.commit_rewrap`."""
         await self._runner.write(rewraps.commit_rewrap, work, sealed, recorder=self._recorder, now=now)
+
+    async def commit_rewraps(self, moved: Sequence[Rewrapped], *, now: datetime) -> frozenset[AccountId]:
+        """See `Store.commit_rewraps`."""
+        return await self._runner.write(rewraps.commit_rewraps, moved, recorder=self._recorder, now=now)
 
     async def rewrap_failed(self, work: RewrapWork, message: str, *, now: datetime, retry_at: datetime) -> None:
         """See `Store.rewrap_failed`."""
