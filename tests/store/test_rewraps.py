@@ -1,21 +1,27 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from byokd.adapters.sql import open_sqlite
+from byokd.adapters.sql.rewraps import _TRIED_WORK, _UNTRIED_WORK
 from byokd.adapters.sql.tables import account_keys, accounts
-from byokd.domain.identifiers import KeyIdentifier, VaultHost
+from byokd.domain.identifiers import AccountId, KeyIdentifier, VaultHost
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import EventType, State
 from byokd.ports import StaleError
-from byokd.records import RewrapQueue, RewrapWork
+from byokd.records import Rewrapped, RewrapQueue, RewrapWork
+from byokd.settings import StoreSettings
 from store.builders import (
     KEY,
+    CountingIds,
     Stage,
     account_id,
     adoption,
     at,
+    auditor,
     decision,
     denial,
     placement,
@@ -86,6 +92,34 @@ async def test_work_is_told_by_watch_the_longest_adopted_first(stage: Stage) -> 
     await stage.store.rewrap_failed(await stage.work(3), "no", now=at(3), retry_at=at(5))
     assert await stage.store.rewrap_queues(now=at(4.9)) == queues[1:]
     assert await stage.store.rewrap_queues(now=at(5)) == queues
+
+
+async def test_of_one_watch_those_never_tried_come_first_then_the_oldest_retries(stage: Stage) -> None:
+    for number in range(1, 6):
+        await stage.create(number)
+    watch = (await stage.adopt(2)).id
+    for number, retry in ((1, 6), (2, 5), (3, 9)):
+        await stage.store.rewrap_failed(await stage.work(number), "no", now=at(2), retry_at=at(retry))
+
+    async def numbers(limit: int) -> list[AccountId]:
+        return [work.account.id for work in await stage.store.rewrap_work(limit=limit, now=at(8), watch=watch)]
+
+    assert await numbers(9) == [account_id(number) for number in (4, 5, 2, 1)]
+    assert await numbers(3) == [account_id(number) for number in (4, 5, 2)]
+    assert await numbers(1) == [account_id(4)]
+
+
+async def test_a_batch_is_found_without_looking_at_those_that_wait(database: Path) -> None:
+    store = open_sqlite(StoreSettings(url=f"sqlite:///{database}"), ids=CountingIds(), auditor=auditor())
+    try:
+        for statement in (_UNTRIED_WORK, _TRIED_WORK):
+            text = str(statement.compile(store._runner.writer, compile_kwargs={"render_postcompile": True}))
+            plan = await store._runner.read(
+                lambda c, text=text: [row[3] for row in c.exec_driver_sql("EXPLAIN QUERY PLAN " + text, (1,) * 9)]
+            )
+            assert not [step for step in plan if "TEMP B-TREE" in step or "SCAN" in step], plan
+    finally:
+        await store.close()
 
 
 @pytest.mark.parametrize("trouble", ["denied", "suspected", "unverified"])
@@ -204,6 +238,45 @@ async def test_a_rewrap_onto_a_version_that_is_not_fit_any_more_is_refused(stage
     with pytest.raises(StaleError):
         await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(4))
     assert await stage.contents() == before
+
+
+async def test_rewraps_are_committed_together_and_each_stands_by_itself(stage: Stage) -> None:
+    for number in range(1, 6):
+        await stage.create(number)
+    await stage.adopt(2)
+    work = {number: await stage.work(number) for number in range(1, 6)}
+    await stage.store.commit_rewrap(work[2], sealed(b"first"), now=at(3))
+    await stage.store.delete_account(account_id(3), now=at(3))
+    await stage.create(3, version=2)
+    await stage.store.delete_account(account_id(4), now=at(3))
+    before = await stage.account(2)
+    both = [Rewrapped(work[number], sealed(b"wrap %d" % number)) for number in (5, 4, 3, 2, 1, 1)]
+    moved = await stage.store.commit_rewraps(both, now=at(4))
+    assert moved == {account_id(1), account_id(5)}
+    assert await stage.account(2) == before
+    for number in (1, 5):
+        account = await stage.account(number)
+        assert (account.generation, account.sequence) == (2, 2)
+        kept = await stage.store.wrapped_key(account.id)
+        assert kept is not None
+        assert kept.sealed.data == b"wrap %d" % number
+    told = [row for row in await stage.history() if row.type == EventType.ACCOUNTKEY_REWRAPPED]
+    assert sorted(row.account for row in told) == sorted(str(account_id(number)) for number in (1, 2, 5))
+    contents = await stage.contents()
+    assert await stage.store.commit_rewraps(both, now=at(5)) == frozenset()
+    assert await stage.store.commit_rewraps([], now=at(5)) == frozenset()
+    assert await stage.contents() == contents
+
+
+async def test_of_rewraps_to_two_versions_only_those_to_the_current_one_are_committed(stage: Stage) -> None:
+    await stage.create(1)
+    await stage.create(2)
+    await stage.adopt(2)
+    late = await stage.work(1)
+    await stage.adopt(3)
+    both = [Rewrapped(late, sealed(b"late")), Rewrapped(await stage.work(2), sealed(b"wrap"))]
+    assert await stage.store.commit_rewraps(both, now=at(4)) == {account_id(2)}
+    assert (await stage.account(1)).generation == 1
 
 
 async def test_failures_are_counted_and_told_at_every_doubling(stage: Stage) -> None:

@@ -160,7 +160,10 @@ class Store(SealedStore, Protocol):
         ...
 
     async def rewrap_work(self, *, limit: int, now: datetime, watch: WatchId | None = None) -> Sequence[RewrapWork]:
-        """Give accounts to rewrap that are due, of one watch or of all, oldest first; as `rewrap_queues` selects."""
+        """Give accounts to rewrap that are due, of one watch or of all, oldest first; as `rewrap_queues` selects.
+
+        Of one watch, those that were never tried come before those that are tried again.
+        """
         ...
 
     async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:

@@ -34,17 +34,30 @@ def _well(version: FromClause) -> ColumnElement[bool]:
 
 
 _DUE_AT = func.coalesce(accounts.c.rewrap_due_at, _target.c.adopted_at)
-_DUE = accounts.c.rewrap_due_at.is_(None) | (accounts.c.rewrap_due_at <= bindparam("by"))
+_UNTRIED = accounts.c.rewrap_due_at.is_(None)
+_TRIED = accounts.c.rewrap_due_at.is_not(None) & (accounts.c.rewrap_due_at <= bindparam("by"))
+_OF_LEFT = accounts.c.wrapping_version == _left.c.id
 _QUEUES = (
     select(watches.c.id, watches.c.host)
     .join_from(_left, watches, watches.c.id == _left.c.watch)
     .join(_target, (_target.c.watch == _left.c.watch) & _target.c.is_current.is_(True))
     .where(_left.c.is_current.is_(False), _left.c.retired_at.is_(None), _well(_left), _well(_target))
-    .where(exists().where(accounts.c.wrapping_version == _left.c.id, _DUE))
+    # Apart, because each is answered by an index of its own.
+    .where(exists().where(_OF_LEFT, _UNTRIED) | exists().where(_OF_LEFT, _TRIED))
     .group_by(watches.c.id, watches.c.host)
     .order_by(func.min(_target.c.adopted_at), watches.c.id)
 )
-_WORK = (
+_LEFT_OF = (
+    select(_left.c.id)
+    .where(
+        _left.c.watch == bindparam("of_watch"),
+        _left.c.is_current.is_(False),
+        _left.c.retired_at.is_(None),
+        _well(_left),
+    )
+    .order_by(_left.c.id)
+)
+_MOVABLE = (
     WATCHED_ACCOUNTS.add_columns(
         _target.c.version.label("target_version"),
         account_keys.c.key_identifier,
@@ -57,18 +70,17 @@ _WORK = (
         account_keys,
         (account_keys.c.account == accounts.c.id) & (account_keys.c.generation == accounts.c.generation),
     )
-    .where(
-        # As a list of few, because a planner without statistics would begin with the many current versions.
-        wrapping_versions.c.id.in_(
-            select(_left.c.id).where(_left.c.is_current.is_(False), _left.c.retired_at.is_(None))
-        ),
-        _well(wrapping_versions),
-        # Nor onto one: it could not be committed.
-        _well(_target),
-        _DUE,
-    )
-    .order_by(_DUE_AT, accounts.c.id)
+    # Neither off nor onto a version in doubt: it could not be committed.
+    .where(_well(wrapping_versions), _well(_target))
 )
+_WORK = _MOVABLE.where(
+    # As a list of few, because a planner without statistics would begin with the many current versions.
+    wrapping_versions.c.id.in_(select(_left.c.id).where(_left.c.is_current.is_(False), _left.c.retired_at.is_(None))),
+    _UNTRIED | _TRIED,
+).order_by(_DUE_AT, accounts.c.id)
+_WORK_OF_VERSION = _MOVABLE.where(accounts.c.wrapping_version == bindparam("of_version")).limit(bindparam("most"))
+_UNTRIED_WORK = _WORK_OF_VERSION.where(_UNTRIED).order_by(accounts.c.id)
+_TRIED_WORK = _WORK_OF_VERSION.where(_TRIED).order_by(accounts.c.rewrap_due_at, accounts.c.id)
 _FIT_TARGET = (
     select(wrapping_versions)
     .where(
@@ -89,9 +101,21 @@ def rewrap_queues(connection: Connection, *, now: datetime) -> Sequence[RewrapQu
 def rewrap_work(
     connection: Connection, *, limit: int, now: datetime, watch: WatchId | None = None
 ) -> Sequence[RewrapWork]:
-    """See `Store.rewrap_work`. An account is due from the adoption on, or from the time set after a failure."""
-    wanted = _WORK if watch is None else _WORK.where(accounts.c.watch == watch)
-    return [_work_of(row) for row in connection.execute(wanted.limit(limit), {"by": now})]
+    """See `Store.rewrap_work`. An account is due from the adoption on, or from the time set after a failure.
+
+    Of one watch, those never tried come first. Version by version and in the order of an index, so that a batch costs
+    the same however many accounts wait.
+    """
+    if watch is None:
+        return [_work_of(row) for row in connection.execute(_WORK.limit(limit), {"by": now})]
+    versions = connection.scalars(_LEFT_OF, {"of_watch": watch}).all()
+    rows: list[AnyRow] = []
+    for statement in (_UNTRIED_WORK, _TRIED_WORK):
+        for version in versions:
+            if len(rows) < limit:
+                bounds = {"of_version": version, "most": limit - len(rows), "by": now}
+                rows += connection.execute(statement, bounds)
+    return [_work_of(row) for row in rows]
 
 
 def _work_of(row: AnyRow) -> RewrapWork:

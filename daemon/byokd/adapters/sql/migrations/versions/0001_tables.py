@@ -157,6 +157,11 @@ def _accounts() -> None:
     op.create_index("ix_accounts_name", "accounts", ["name"])
     op.create_index("ix_accounts_state", "accounts", ["state"])
     op.create_index("ix_accounts_watch", "accounts", ["watch"])
+    for name, columns, where in (
+        ("ix_accounts_untried", ["wrapping_version", "id"], sa.column("rewrap_due_at").is_(None)),
+        ("ix_accounts_tried", ["wrapping_version", "rewrap_due_at", "id"], sa.column("rewrap_due_at").is_not(None)),
+    ):
+        op.create_index(name, "accounts", columns, sqlite_where=where, postgresql_where=where)
 
 
 def _account_keys() -> None:
