@@ -26,8 +26,8 @@ def main() -> int:
     figures = {}
     for name in names:
         figures |= asyncio.run(BENCHMARKS[name]())
-    OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text(json.dumps(figures, indent=2) + "\n")
+        # At once: what a later benchmark runs into does not cost the figures of the earlier ones.
+        _keep(figures)
     print(f"{'figure':<24} {'median':>8} {'min':>8} {'max':>8}  runs  unit")
     for name, figure in figures.items():
         print(
@@ -36,6 +36,16 @@ def main() -> int:
         )
     print(f"written to {OUTPUT}")
     return 0
+
+
+def _keep(figures: dict[str, dict[str, object]]) -> None:
+    """Put figures in the place of those of the same names; the others stay as they were measured."""
+    try:
+        known = json.loads(OUTPUT.read_text())
+    except (FileNotFoundError, ValueError):
+        known = {}
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text(json.dumps(known | figures, indent=2) + "\n")
 
 
 sys.exit(main())

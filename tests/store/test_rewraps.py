@@ -113,9 +113,10 @@ async def test_a_batch_is_found_without_looking_at_those_that_wait(database: Pat
     store = open_sqlite(StoreSettings(url=f"sqlite:///{database}"), ids=CountingIds(), auditor=auditor())
     try:
         for statement in (_UNTRIED_WORK, _TRIED_WORK):
-            text = str(statement.compile(store._runner.writer, compile_kwargs={"render_postcompile": True}))
+            compiled = statement.compile(store._runner.writer, compile_kwargs={"render_postcompile": True})
+            text, bound = f"EXPLAIN QUERY PLAN {compiled}", (None,) * len(compiled.positiontup or ())
             plan = await store._runner.read(
-                lambda c, text=text: [row[3] for row in c.exec_driver_sql("EXPLAIN QUERY PLAN " + text, (1,) * 9)]
+                lambda c, text=text, bound=bound: [row[3] for row in c.exec_driver_sql(text, bound)]
             )
             assert not [step for step in plan if "TEMP B-TREE" in step or "SCAN" in step], plan
     finally:

@@ -73,6 +73,12 @@ class SealedStore(Protocol):
         """Give a page of an account's protected values."""
         ...
 
+    async def values_among(
+        self, accounts: Sequence[AccountId], *, after: SealedValue | None, limit: int
+    ) -> Sequence[SealedValue]:
+        """Give a page of the protected values of some hundred accounts; those of an account follow one another."""
+        ...
+
     async def keys_sealed_by(self, use: SealUse, *, after: WrappedKey | None, limit: int) -> Sequence[WrappedKey]:
         """Give a page of the wrapped keys that exactly these keys sealed."""
         ...

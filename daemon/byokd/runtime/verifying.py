@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, StrEnum
 from typing import Final
 
 from byokd.domain.answers import NoAnswer, Refused
-from byokd.domain.identifiers import VaultHost
+from byokd.domain.identifiers import AccountId, VaultHost
 from byokd.domain.payload import Payload, PayloadInvalidError
 from byokd.domain.refusals import explain
 from byokd.domain.vocabulary import RefusalKind
@@ -78,6 +78,15 @@ class _Run:
     silent: dict[VaultHost, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class _Opened:
+    """A wrapped key, what was found of it, and the account key where it opened: held while a page is verified."""
+
+    stored: StoredKey
+    finding: Finding
+    account_key: bytes | None
+
+
 class Verifier:
     """Walks through the store page by page; memory does not grow with the number of accounts."""
 
@@ -120,21 +129,24 @@ class Verifier:
             after = page[-1].wrapped
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._of(stored, run), name="verify") for stored in page]
-            yield [finding for task in tasks for finding in task.result()]
+            opened = [found for task in tasks if (found := task.result()) is not None]
+            yield [found.finding for found in opened]
+            current = {found.stored.wrapped.account: found for found in opened if not found.stored.superseded}
+            async for findings in self._values(current, run):
+                yield findings
 
-    async def _of(self, stored: StoredKey, run: _Run) -> list[Finding]:
-        """Verify a wrapped key and, with the current one, the account's protected values."""
+    async def _of(self, stored: StoredKey, run: _Run) -> _Opened | None:
+        """Verify a wrapped key; None when it is gone."""
         async with self._places:
             finding, account_key = await self._key(stored, run)
             if finding.is_bad:
                 # It may have been replaced between reading and opening: then that was no finding.
                 again = await self._reread(stored.wrapped)
                 if again is None:
-                    return []
+                    return None
                 if again != stored:
                     stored, (finding, account_key) = again, await self._key(again, run)
-            values = [] if stored.superseded else await self._values(stored.wrapped, finding, account_key)
-        return [finding, *values]
+        return _Opened(stored, finding, account_key)
 
     async def _reread(self, wrapped: WrappedKey) -> StoredKey | None:
         before = WrappedKey(wrapped.account, wrapped.generation - 1, None, wrapped.sealed)
@@ -188,13 +200,34 @@ class Verifier:
     async def _ask(self, keys: KeyService, target: KeyTarget, inner: bytes) -> bytes | Refused | NoAnswer:
         return await Round(keys, self._clock, deadline=self._deadline).unwrap(target, inner)
 
-    async def _values(self, wrapped: WrappedKey, of_key: Finding, account_key: bytes | None) -> list[Finding]:
-        findings: list[Finding] = []
+    async def _values(self, current: Mapping[AccountId, _Opened], run: _Run) -> AsyncIterator[list[Finding]]:
+        """Verify the protected values of a page's accounts, page by page."""
         after: SealedValue | None = None
-        while page := await self._store.values_of(wrapped.account, after=after, limit=PAGE):
-            findings += [self._value(value, of_key, account_key) for value in page]
+        while current and (page := await self._store.values_among(list(current), after=after, limit=PAGE)):
+            findings = [await self._proved(value, current[value.account], run) for value in page]
+            yield [finding for finding in findings if finding is not None]
             after = page[-1]
-        return findings
+
+    async def _proved(self, value: SealedValue, of: _Opened, run: _Run) -> Finding | None:
+        """Verify a value; None when it is gone meanwhile. A bad one is read again: its account may have been made anew."""
+        finding = self._value(value, of.finding, of.account_key)
+        if not finding.is_bad:
+            return finding
+        now = await self._reread_value(value)
+        stored = await self._reread(of.stored.wrapped)
+        if now is None or (now == value and stored in {None, of.stored}):
+            return None if now is None else finding
+        key = (None if stored is None else await self._of(stored, run)) or of
+        return self._value(now, key.finding, key.account_key)
+
+    async def _reread_value(self, value: SealedValue) -> SealedValue | None:
+        after: SealedValue | None = None
+        while page := await self._store.values_of(value.account, after=after, limit=PAGE):
+            for found in page:
+                if (found.kind, found.name) == (value.kind, value.name):
+                    return found
+            after = page[-1]
+        return None
 
     def _value(self, value: SealedValue, of_key: Finding, account_key: bytes | None) -> Finding:
         account, what = str(value.account), f"protected value {value.kind}/{value.name}"

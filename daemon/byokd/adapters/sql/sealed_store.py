@@ -31,6 +31,12 @@ class SqlSealedStore:
         """See `SealedStore.values_of`."""
         return await self._runner.read(seals.values_of, account, after=after, limit=limit)
 
+    async def values_among(
+        self, accounts: Sequence[AccountId], *, after: SealedValue | None, limit: int
+    ) -> Sequence[SealedValue]:
+        """See `SealedStore.values_among`."""
+        return await self._runner.read(seals.values_among, accounts, after=after, limit=limit)
+
     async def keys_sealed_by(self, use: SealUse, *, after: WrappedKey | None, limit: int) -> Sequence[WrappedKey]:
         """See `SealedStore.keys_sealed_by`."""
         return await self._runner.read(seals.keys_sealed_by, use, after=after, limit=limit)

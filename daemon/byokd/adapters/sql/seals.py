@@ -77,8 +77,15 @@ def values_of(
     connection: Connection, account: AccountId, *, after: SealedValue | None, limit: int
 ) -> Sequence[SealedValue]:
     """See `SealedStore.values_of`."""
-    own = select(protected_values).where(protected_values.c.account == str(account))
-    return [_value_of(row) for row in connection.execute(_page_of_values(own, after, limit))]
+    return values_among(connection, [account], after=after, limit=limit)
+
+
+def values_among(
+    connection: Connection, wanted: Sequence[AccountId], *, after: SealedValue | None, limit: int
+) -> Sequence[SealedValue]:
+    """See `SealedStore.values_among`."""
+    theirs = select(protected_values).where(protected_values.c.account.in_([str(account) for account in wanted]))
+    return [_value_of(row) for row in connection.execute(_page_of_values(theirs, after, limit))]
 
 
 def _page_of_keys(

@@ -305,14 +305,5 @@ _partial(
     accounts.c.id,
     where=accounts.c.rewrap_due_at.is_not(None),
 )
-# A batch of rewraps begins where it has to, however many of a key's accounts wait: never tried, or tried and due.
-_partial("ix_accounts_untried", accounts.c.wrapping_version, accounts.c.id, where=accounts.c.rewrap_due_at.is_(None))
-_partial(
-    "ix_accounts_tried",
-    accounts.c.wrapping_version,
-    accounts.c.rewrap_due_at,
-    accounts.c.id,
-    where=accounts.c.rewrap_due_at.is_not(None),
-)
 _partial("ix_events_unpublished", events.c.number, where=events.c.published_at.is_(None))
 _partial("ix_events_published", events.c.time, where=events.c.published_at.is_not(None))
