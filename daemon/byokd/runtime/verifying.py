@@ -209,7 +209,7 @@ class Verifier:
             after = page[-1]
 
     async def _proved(self, value: SealedValue, of: _Opened, run: _Run) -> Finding | None:
-        """Verify a value; None when it is gone meanwhile. A bad one is read again: its account may have been made anew."""
+        """Verify a value; None when it is gone meanwhile. A bad one is read again: it may be of another life."""
         finding = self._value(value, of.finding, of.account_key)
         if not finding.is_bad:
             return finding
