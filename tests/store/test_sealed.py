@@ -93,6 +93,11 @@ async def test_what_given_keys_sealed_is_found_page_by_page(stage: Stage) -> Non
     own = await stage.store.values_of(account_id(2), after=None, limit=9)
     assert own == [SealedValue(account_id(2), "content-key", "z", 3, b"value z", "2")]
     assert await stage.store.values_of(account_id(2), after=own[0], limit=9) == []
+    both = [account_id(3), account_id(2), account_id(1)]
+    page = await stage.store.values_among(both, after=None, limit=3)
+    last = await stage.store.values_among(both, after=page[-1], limit=3)
+    assert [found.name for found in (*page, *last)] == ["a", "b", "c", "z"]
+    assert await stage.store.values_among([account_id(3)], after=None, limit=9) == []
 
 
 async def test_seals_are_exchanged_and_nothing_else_of_the_row(stage: Stage) -> None:
