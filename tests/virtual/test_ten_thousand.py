@@ -59,7 +59,7 @@ async def waiting(world: World) -> int:
 async def until_left(world: World, left: int) -> None:
     """Wait, looking seldom: to count ten thousand takes a while."""
     begun = world.now
-    while await waiting(world) > left:  # noqa: ASYNC110 - the store tells nobody
+    while await waiting(world) > left:
         assert world.now - begun < 10 * MINUTE
         await asyncio.sleep(2)
 
