@@ -3,11 +3,15 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, NullPool, create_engine
+import pytest
+from sqlalchemy import URL, Connection, NullPool, create_engine, make_url
+
+from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +29,22 @@ class Database:
     dead: Callable[[], AbstractContextManager[Connection]]
 
 
-KINDS = ["sqlite"]
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.real("postgresql"))]
 
 
 class Databases:
-    """Makes an empty database for a world, of any kind."""
+    """Makes an empty database for a world, of any kind; a server is started for the first one that needs it."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._server: PostgreSQL | None = None
 
     def new(self, kind: str, directory: Path) -> Database:
-        assert kind == "sqlite"
-        return _sqlite(directory / "byokd.db")
+        if kind == "sqlite":
+            return _sqlite(directory / "byokd.db")
+        if self._server is None:
+            self._server = self._stack.enter_context(postgresql_server())
+        return _postgresql(self._stack.enter_context(postgresql_database(self._server)))
 
 
 def _sqlite(path: Path) -> Database:
@@ -48,6 +59,11 @@ def _sqlite(path: Path) -> Database:
                 yield connection
 
     return Database(f"sqlite:///{path}", lambda: _connection(URL.create("sqlite+pysqlite", database=str(path))), dead)
+
+
+def _postgresql(url: str) -> Database:
+    looking = partial(_connection, make_url(url).set(drivername="postgresql+psycopg"))
+    return Database(url, looking, looking)
 
 
 @contextmanager

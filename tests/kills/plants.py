@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from byokd.ports import Store
-from byokd.records import OutboxRow, RewrapWork
+from byokd.records import OutboxRow, RewrapWork, SealedKey
 from byokd.runtime.wiring import Outside
 from byokd.settings import Settings
 
@@ -39,11 +39,11 @@ class _MarksFirst(_Mistaken):
 class _OverwritesWraps(_Mistaken):
     """Puts the new wrap over the old one, and only then tells which version and generation it is."""
 
-    async def commit_rewrap(self, work: RewrapWork, sealed: bytes, *, now: datetime) -> None:
+    async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
         with closing(sqlite3.connect(self._url.removeprefix("sqlite:///"))) as connection, connection:
             connection.execute(
                 "UPDATE account_keys SET sealed = ? WHERE account = ? AND superseded_at IS NULL",
-                (sealed, str(work.account.id)),
+                (sealed.data, str(work.account.id)),
             )
         await self._store.commit_rewrap(work, sealed, now=now)
 

@@ -110,7 +110,8 @@ def port_methods() -> set[str]:
 
 
 def _guard(name: str, port: type, target: object, gate: Gate) -> Any:  # noqa: ANN401 - it looks like the port
-    guard = type(f"Guarded{port.__name__}", (), {})()
+    values = {value: property(lambda _, value=value: getattr(target, value)) for value in _values(port)}
+    guard = type(f"Guarded{port.__name__}", (), values)()
     for method, function in _methods(port).items():
         setattr(guard, method, _guarded_call(f"{name}.{method}", function, getattr(target, method), gate))
     return guard
@@ -162,11 +163,20 @@ def _is_empty(result: object) -> bool:
 
 def _methods(port: type) -> dict[str, Callable[..., Any]]:
     """Give the methods that a Protocol asks for, those of its own bases too."""
-    found: dict[str, Callable[..., Any]] = {}
+    return {name: member for name, member in _members(port).items() if inspect.isfunction(member)}
+
+
+def _values(port: type) -> list[str]:
+    """Name what a Protocol has that is read and not called."""
+    return [name for name, member in _members(port).items() if isinstance(member, property)]
+
+
+def _members(port: type) -> dict[str, object]:
+    found: dict[str, object] = {}
     for part in reversed(port.__mro__):
         if getattr(part, "_is_protocol", False):
-            found |= {name: value for name, value in vars(part).items() if inspect.isfunction(value)}
-    return {name: function for name, function in found.items() if not name.startswith("_")}
+            found |= vars(part)
+    return {name: member for name, member in found.items() if not name.startswith("_")}
 
 
 def _opens(declared: Callable[..., Any]) -> type | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from byokd.cli import main as command_line
 from byokd.cli import serving
-from byokd.runtime import follower, housekeeper, marker, observer, rewrapper, scheduler
+from byokd.runtime import follower, housekeeper, marker, observer, resealer, rewrapper, scheduler
 from byokd.runtime.wiring import Outside, Service, Wired, wire
 from byokd.settings import Settings
 from kills.plants import PLANTS
@@ -44,6 +44,7 @@ def run(order: dict[str, Any]) -> None:
         (housekeeper, "INTERVAL"),
         (marker, "INTERVAL"),
         (observer, "INTERVAL"),
+        (resealer, "POLL"),
         (rewrapper, "POLL"),
         (scheduler, "FLUSH_INTERVAL"),
     ):

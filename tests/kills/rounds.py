@@ -54,6 +54,7 @@ async def come_to_rest(world: World) -> None:
         seen = snapshot(connection)
     check_history(seen)
     await world.keys.check(seen, disabled=world.disabled)
+    await _alive(world, world.verified())
     ends = len(world.subscriber.on(f"{world.prefix}/{END}"))
     retained = await read_retained(world.site.broker, prefix=world.prefix)
     await world.subscriber.hears(f"{world.prefix}/{END}", times=ends + 1)

@@ -63,6 +63,16 @@ async def _start(world: World) -> None:
     await world.as_wanted()
 
 
+async def _new_service_keys(world: World) -> None:
+    await world.add_service_keys()
+
+
+async def _reseal(world: World) -> None:
+    """Newer service keys: all is sealed anew under them, and proved."""
+    await world.seal_anew()
+    await world.as_wanted()
+
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -70,6 +80,7 @@ SCENARIOS = {
         Scenario("rotate", _rotate),
         Scenario("deny", _deny),
         Scenario("accounts", _accounts),
+        Scenario("reseal", _reseal, meanwhile=_new_service_keys),
         Scenario("start", _start, meanwhile=_rotate_meanwhile),
     )
 }

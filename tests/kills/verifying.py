@@ -11,7 +11,7 @@ import aiomqtt
 
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId
 from byokd.ports import KeyTarget
-from byokd.records import WrappedKey
+from byokd.records import SealedKey, WrappedKey
 from byokd.runtime.account_keys import AccountKeys
 from kills.snapshot import AnyRow, Snapshot
 from parts.subscriber import Subscriber
@@ -57,7 +57,9 @@ class Keys:
 
 
 def _wrapped(row: AnyRow, key: KeyIdentifier | None) -> WrappedKey:
-    return WrappedKey(AccountId.parse(row.account), row.generation, key, row.sealed)
+    return WrappedKey(
+        AccountId.parse(row.account), row.generation, key, SealedKey(row.sealed, row.storage_key, row.system_key)
+    )
 
 
 def check_history(seen: Snapshot) -> None:

@@ -1,6 +1,8 @@
 """One customer's vault, one database with its daemon, and what the customer and the operator do to them."""
 
 import asyncio
+import json
+import secrets
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from byokd.demo.stage import make_service_keys
+from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.configuration import read_settings
 from byokd.runtime.wiring import wire
 from kills.daemons import Daemon
@@ -83,12 +86,14 @@ class World:
     subscriber: Subscriber
     keys: Keys
     socket: Path
+    stack: AsyncExitStack
     wanted: dict[str, str] = field(default_factory=dict)
     newest: dict[str, str] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     disabled: set[str] = field(default_factory=set)
     quiet: asyncio.Lock = field(default_factory=asyncio.Lock)
     broken: bool = False
+    service_keys: int = 1
 
     async def make_key(self, key: str) -> None:
         made = await self.site.control.create_key(self.name, key)
@@ -135,6 +140,43 @@ class World:
         """Give the state and the key version that each account should have."""
         return {account: (self._state(key), self._version(key)) for account, key in self.wanted.items()}
 
+    async def add_service_keys(self) -> None:
+        """Put a newer storage key and system key there; the daemon takes them at its next start."""
+        self.service_keys += 1
+        for kind in ("storage", "system"):
+            path = self.daemon.directory / "keys" / f"{kind}.{self.service_keys}.key"
+            path.touch(0o600)
+            path.write_bytes(secrets.token_bytes(32))
+        self.keys.account_keys = await _account_keys(self.daemon.directory / "byokd.toml", self.stack)
+
+    async def seal_anew(self) -> None:
+        """Order a rotation, and wait until everything is under the newest keys."""
+        newest = {"storage": str(self.service_keys), "system": str(self.service_keys)}
+        await self._insist("POST", "/keys/rotate")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                status, ring = await self._call("GET", "/keys")
+                if status == 200 and ring["rotation"]["endedAt"] is not None:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+        assert ring["rotation"]["stuck"] == 0
+        for use in ring["uses"]:
+            assert use["storage_key"] == newest["storage"]
+            assert use["system_key"] in (None, newest["system"])
+
+    async def verified(self) -> None:
+        """Let the daemon itself prove that all opens: `byokd keys verify`."""
+        connector = aiohttp.UnixConnector(path=str(self.socket))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post("http://byokd/keys/verify") as response,
+        ):
+            last = json.loads((await response.text()).splitlines()[-1])
+        proofs = last["proofs"]
+        assert last["done"]
+        assert proofs.pop("opens") >= len(self.wanted)
+        assert not any(proofs.values()), proofs
+
     async def kill(self) -> None:
         """End the daemon from outside."""
         self.daemon.kill(signal.SIGKILL)
@@ -180,7 +222,8 @@ class World:
                         return
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            raise AssertionError(f"{method} {path} is not done; at last: {answer}") from None
+            message = f"{method} {path} is not done; at last: {answer}\n{self.daemon.log()}"
+            raise AssertionError(message) from None
 
     async def _call(self, method: str, path: str, **request: Any) -> tuple[int, Any]:  # noqa: ANN401
         """Ask the daemon; status 0 when there is none, or it died over it."""
@@ -211,7 +254,6 @@ async def world(
         path = directory / "byokd.toml"
         values = {"directory": directory, "database": opened.url, "prefix": prefix, "broker": site.broker}
         path.write_text(SETTINGS.format(**values, ca=site.ca, tls=site.tls))
-        own = (await wire(read_settings(path, {}), stack)).service.rewrapper
         daemon = Daemon(site.forker, directory, site.environment, plant=plant)
         made = World(
             name=name,
@@ -221,7 +263,8 @@ async def world(
             database=opened,
             daemon=daemon,
             subscriber=await stack.enter_async_context(subscriber(site.broker, f"{prefix}/#")),
-            keys=Keys(own._account_keys),
+            keys=Keys(await _account_keys(path, stack)),
+            stack=stack,
             socket=directory / "api.sock",
         )
         stack.push_async_callback(_end, made)
@@ -243,3 +286,8 @@ async def world(
 async def _end(made: World) -> None:
     if made.daemon.runs:
         await made.kill()
+
+
+async def _account_keys(settings: Path, stack: AsyncExitStack) -> AccountKeys:
+    """Give what opens account keys, wired as byokd does."""
+    return (await wire(read_settings(settings, {}), stack)).service.rewrapper._account_keys

@@ -14,7 +14,7 @@ class Worlds:
     def __init__(self, place: Site, stack: AsyncExitStack) -> None:
         self._place = place
         self._stack = stack
-        self._databases = Databases()
+        self._databases = Databases(stack)
         self._made: defaultdict[str, list[World]] = defaultdict(list)
         self._names = 0
 
