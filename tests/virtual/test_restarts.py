@@ -164,3 +164,17 @@ async def test_stop_does_not_wait_longer_than_its_graces_for_a_vault_that_hangs(
         await asyncio.wait({asking}, timeout=1)
         assert asking.done(), "whoever asked for the check waits for ever"
         asking.cancel()
+
+
+async def test_an_account_that_leaves_before_the_vaults_are_claimed_does_not_end_the_start(world: World) -> None:
+    """The management API answers as soon as the store does, which is before the claim."""
+    _, key = world.one_vault()
+    async with world.running():
+        first, second = await world.register(key, count=2)
+        await world.crash()
+        starting = world._new_service()
+        await starting.registrar.delete(first)
+        await world.start(starting)
+        await asyncio.sleep(2 * MINUTE)
+        assert world.is_alive()
+        assert await world.state(second) is State.ACCESSIBLE

@@ -267,8 +267,8 @@ class World:
             finally:
                 await self.crash()
 
-    async def start(self) -> None:
-        self._service = self._new_service()
+    async def start(self, service: Service | None = None) -> None:
+        self._service = service or self._new_service()
         self._stop = asyncio.Event()
 
         async def prepare() -> None:

@@ -78,6 +78,7 @@ class Scheduler:
         self._unwritten: dict[WatchId, Watch] = {}
         self._flushed = 0.0
         self._bell = Bell()
+        self._has_begun = False
         self._stopping = False
         self._stopped = asyncio.Event()
 
@@ -135,7 +136,10 @@ class Scheduler:
         return await asker
 
     async def refresh(self, watch: WatchId) -> None:
-        """Read a watch anew after accounts came to it or left it."""
+        """Read a watch anew after accounts came to it or left it; before the first run, that one reads them all."""
+        if not self._has_begun:
+            # The vaults may not be claimed yet: what is read now would look taken over by our own claim.
+            return
         found = await self._store.watch(watch)
         if found is None:
             self._drop(watch)
@@ -145,6 +149,7 @@ class Scheduler:
 
     async def _load(self) -> None:
         """Take all watches; what is overdue is admitted at twice the steady rate, suspected denials first."""
+        self._has_begun = True
         now, instant = self._clock.monotonic(), self._clock.now()
         watches = sorted(await self._store.watches(), key=lambda watch: (not _suspected(watch), watch.due_at))
         spacing = self._settings.interval.total_seconds() / (2 * max(1, len(watches)))
