@@ -8,8 +8,8 @@ from typing import Any
 from kills.daemons import Death
 from kills.points import AT_RANDOM, NOTHING, RECORD
 from kills.scenarios import Scenario
-from kills.snapshot import snapshot, unfinished
-from kills.verifying import END, check_heard, check_history, check_retained, read_retained
+from kills.snapshot import Snapshot, snapshot, unfinished
+from kills.verifying import END, check_chain, check_heard, check_history, check_retained, read_retained
 from kills.world import PATIENCE_SECONDS, POLL_SECONDS, World
 
 LINGER_SECONDS = 0.7
@@ -52,9 +52,9 @@ async def come_to_rest(world: World) -> None:
     await _alive(world, _at_rest(world))
     with world.database.living() as connection:
         seen = snapshot(connection)
-    check_history(seen)
-    await world.keys.check(seen, disabled=world.disabled)
-    await _alive(world, world.verified())
+    await _check_record(world, seen)
+    check_chain(world.settings, world.subscriber, prefix=world.prefix)
+    await _alive(world, _asked(world))
     ends = len(world.subscriber.on(f"{world.prefix}/{END}"))
     retained = await read_retained(world.site.broker, prefix=world.prefix)
     await world.subscriber.hears(f"{world.prefix}/{END}", times=ends + 1)
@@ -63,13 +63,16 @@ async def come_to_rest(world: World) -> None:
 
 
 async def _begin(world: World, scenario: Scenario, order: str) -> None:
+    for doing in (scenario.before, scenario.meanwhile):
+        if doing is not None:
+            await world.kill()
+            await doing(world)
+            world.daemon.order(order if doing is scenario.meanwhile else NOTHING)
+            await world.daemon.start()
+    if scenario.before is not None:
+        await _alive(world, _at_rest(world))
     if scenario.meanwhile is None:
         world.daemon.order(order)
-        return
-    await world.kill()
-    await scenario.meanwhile(world)
-    world.daemon.order(order)
-    await world.daemon.start()
 
 
 async def _played(world: World, scenario: Scenario) -> None:
@@ -110,8 +113,19 @@ async def _check_the_dead(world: World, death: Death, point: str) -> None:
     assert death.point == point, f"it died elsewhere: {death}"
     with world.database.dead() as connection:
         seen = snapshot(connection)
+    await _check_record(world, seen)
+
+
+async def _check_record(world: World, seen: Snapshot) -> None:
     check_history(seen)
-    await world.keys.check(seen, disabled=world.disabled)
+    values, closed = await world.keys.check(seen, disabled=world.disabled)
+    world.values.check(values, closed=closed)
+
+
+async def _asked(world: World) -> None:
+    """The daemon itself says that all opens, and shows what was protected."""
+    await world.verified()
+    await world.values.revealed()
 
 
 async def _alive(world: World, doing: Coroutine[Any, Any, None]) -> None:

@@ -16,11 +16,13 @@ class Scenario:
 
     Attributes:
         act: what customer and operator do, each step once the one before has shown.
+        before: done while the daemon is down; it has come to rest again before the kill may come.
         meanwhile: done while the daemon is down; then the kill may come from its first moment on.
     """
 
     name: str
     act: Act
+    before: Act | None = None
     meanwhile: Act | None = None
 
 
@@ -45,13 +47,25 @@ async def _deny(world: World) -> None:
 
 
 async def _accounts(world: World) -> None:
-    """An account of a key that nobody else uses: registered, moved twice, deleted."""
+    """An account of a key that nobody else uses: registered, with something to protect, moved twice, deleted."""
     await world.apply("gast", "gamma")
+    await world.values.protect("gast", "film")
     await world.apply("gast", SYSTEM)
     await world.apply("gast", "beta")
     await world.as_wanted()
     await world.delete("gast")
     await world.as_wanted()
+
+
+async def _values(world: World) -> None:
+    """What account keys protect: written, written anew, shown, erased; and what else an operator looks at."""
+    await world.values.protect("anna", "song")
+    await world.values.protect("anna", "film")
+    await world.values.revealed()
+    await world.values.listed("anna")
+    await world.values.remove("anna", "song")
+    await world.verified()
+    await world.watched()
 
 
 async def _rotate_meanwhile(world: World) -> None:
@@ -68,7 +82,7 @@ async def _new_service_keys(world: World) -> None:
 
 
 async def _reseal(world: World) -> None:
-    """Newer service keys: all is sealed anew under them, and proved."""
+    """Newer service keys are there: all is sealed anew under them, and proved."""
     await world.seal_anew()
     await world.as_wanted()
 
@@ -80,7 +94,8 @@ SCENARIOS = {
         Scenario("rotate", _rotate),
         Scenario("deny", _deny),
         Scenario("accounts", _accounts),
-        Scenario("reseal", _reseal, meanwhile=_new_service_keys),
+        Scenario("values", _values),
+        Scenario("reseal", _reseal, before=_new_service_keys),
         Scenario("start", _start, meanwhile=_rotate_meanwhile),
     )
 }

@@ -29,10 +29,6 @@ RANDOM_SECONDS = 1.5
 
 UNREACHED = {
     "fresh_keys.wrap": "a version that appears while a denial is being confirmed: proved as by probe_keys.wrap",
-    "store.stored_keys": "only a verification reads so, and it changes nothing",
-    "store.values_of": "as stored_keys",
-    "cipher.encrypt": "until a scenario protects a value",
-    "cipher.decrypt": "as encrypt",
 }
 """Port methods that no scenario calls, each with the reason why no kill is needed there."""
 

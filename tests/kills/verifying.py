@@ -9,10 +9,18 @@ from typing import Any
 
 import aiomqtt
 
+from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
+from byokd.domain.chain import Heads
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId
+from byokd.domain.vocabulary import EventType
 from byokd.ports import KeyTarget
-from byokd.records import SealedKey, WrappedKey
+from byokd.records import SealedKey, SealedValue, WrappedKey
 from byokd.runtime.account_keys import AccountKeys
+from byokd.runtime.archive import known_heads
+from byokd.runtime.clock import SystemRandomness
+from byokd.runtime.layers import value_context
+from byokd.runtime.wiring import opened_audit
+from byokd.settings import Settings
 from kills.snapshot import AnyRow, Snapshot
 from parts.subscriber import Subscriber
 
@@ -21,18 +29,25 @@ END = "end"
 """Topic below the prefix on which a reader says that it has read everything so far."""
 
 
+Opened = tuple[dict[tuple[str, str], bytes], set[str]]
+
+
 class Keys:
     """Opens account keys as byokd does, through the real ports, and remembers what they were."""
 
     def __init__(self, account_keys: AccountKeys) -> None:
         self.account_keys = account_keys
         self._known: dict[tuple[str, str], bytes] = {}
-        self.opened = 0
+        self._cipher = HkdfAccountCipher(SystemRandomness())
 
-    async def check(self, seen: Snapshot, *, disabled: set[str]) -> None:
-        """Open every wrap, current and superseded, but those of keys that the customer has disabled."""
+    async def check(self, seen: Snapshot, *, disabled: set[str]) -> Opened:
+        """Open every wrap, current and superseded, and then every value, but for keys that the customer has disabled.
+
+        Give what the values are, by account and name, and which accounts stayed closed.
+        """
         current = {row.account for row in seen.keys if row.superseded_at is None}
         assert current == {row.id for row in seen.accounts}, "an account without exactly one current wrap"
+        payloads: dict[str, bytes] = {}
         for row in seen.keys:
             key = (
                 None
@@ -42,9 +57,24 @@ class Keys:
             if key is not None and key.name in disabled:
                 continue
             target = None if key is None else KeyTarget(IdentityName("platform"), TenantId(row.tenant), key)
-            await self._check_one(row, key, target)
+            payloads[row.account] = await self._check_one(row, key, target)
+        values = {
+            (AccountId.parse(row.account).name, row.name): self._content(row, payloads[row.account])
+            for row in seen.values
+            if row.account in payloads
+        }
+        return values, {AccountId.parse(account).name for account in current - payloads.keys()}
 
-    async def _check_one(self, row: AnyRow, key: KeyIdentifier | None, target: KeyTarget | None) -> None:
+    def _content(self, row: AnyRow, account_key: bytes) -> bytes:
+        account = AccountId.parse(row.account)
+        value = SealedValue(account, row.kind, row.name, row.revision, row.sealed, row.storage_key)
+        try:
+            inner = self.account_keys._layers.uncover_value(value)
+            return self._cipher.decrypt(account_key, inner, context=value_context(value))
+        except Exception as error:
+            raise AssertionError(f"{value} does not open: {error!r}") from error
+
+    async def _check_one(self, row: AnyRow, key: KeyIdentifier | None, target: KeyTarget | None) -> bytes:
         wrapped = _wrapped(row, key)
         try:
             payload = await self.account_keys.open(wrapped, target)
@@ -53,7 +83,7 @@ class Keys:
         digest = hashlib.sha256(payload.account_key).digest()
         known = self._known.setdefault((row.account, row.incarnation), digest)
         assert digest == known, f"the account key of {wrapped} is another one than before"
-        self.opened += 1
+        return payload.account_key
 
 
 def _wrapped(row: AnyRow, key: KeyIdentifier | None) -> WrappedKey:
@@ -82,6 +112,21 @@ def check_history(seen: Snapshot) -> None:
 def _is_of(key: AnyRow, identifier: str, time: datetime) -> bool:
     """Whether a wrap is of a version, and was so at a time: an account registered later may use it again."""
     return bool(key.key_identifier == identifier and key.created_at <= time)
+
+
+def check_chain(settings: Settings, subscriber: Subscriber, *, prefix: str) -> None:
+    """The record of events is as it was written (`byokd audit verify`), and as it was last told on the bus."""
+    told = [
+        message
+        for message in subscriber.on(f"{prefix}/service/events")
+        if message.event["type"] == EventType.SERVICE_AUDIT_HEADS
+    ]
+    with opened_audit(settings) as audit:
+        defects = list(audit.defects())
+        assert not defects, f"the record is not as it was written: {defects}"
+        for known in known_heads([json.dumps(told[-1].event)] if told else []):
+            assert isinstance(known, Heads)
+            assert audit.differing(known) is None, "the heads are not those that were told"
 
 
 def check_heard(seen: Snapshot, subscriber: Subscriber, *, prefix: str) -> None:

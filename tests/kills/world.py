@@ -1,40 +1,40 @@
 """One customer's vault, one database with its daemon, and what the customer and the operator do to them."""
 
 import asyncio
-import json
+import os
 import secrets
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import aiohttp
 
 from byokd.demo.stage import make_service_keys
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.configuration import read_settings
 from byokd.runtime.wiring import wire
+from byokd.settings import Settings
 from kills.daemons import Daemon
 from kills.databases import Database, Databases
+from kills.management import PATIENCE_SECONDS, POLL_SECONDS, Management
+from kills.protecting import Values
 from kills.site import Site
 from kills.verifying import Keys
 from parts.subscriber import Subscriber, subscriber
 
-PATIENCE_SECONDS = 30
-POLL_SECONDS = 0.03
 BASE = (
     "/subscriptions/3f0c2f8e-0000-4000-8000-00000000d0d0/resourceGroups/kills/providers/Microsoft.Media/mediaservices"
 )
 SYSTEM = "system"
+LATELY = {"since": "10s", "live": "false"}
 
 SETTINGS = """\
 [service]
 instance = "kills"
 socket = "{directory}/api.sock"
+reveal_uids = [{uid}]
 [store]
 url = "{database}"
+audit_interval = "300 ms"
 [network]
 ca_file = "{ca}"
 connect_to = {{ "*.vault.azure.net" = "{tls}" }}
@@ -73,6 +73,7 @@ class World:
             version that it had at the beginning.
         newest: the newest version of each key, by the key's name.
         disabled: keys that the customer has disabled.
+        values: what the accounts protect.
         quiet: held while somebody looks at a dead daemon's database; the customer waits so long.
         broken: something was found missing here.
     """
@@ -85,7 +86,9 @@ class World:
     daemon: Daemon
     subscriber: Subscriber
     keys: Keys
-    socket: Path
+    management: Management
+    values: Values
+    settings: Settings
     stack: AsyncExitStack
     wanted: dict[str, str] = field(default_factory=dict)
     newest: dict[str, str] = field(default_factory=dict)
@@ -120,11 +123,14 @@ class World:
     async def apply(self, account: str, key: str) -> None:
         """Register or change an account, as often as it takes: an operator does not give up over a restart."""
         self.wanted[account] = key
-        await self._insist("POST", "/accounts/apply", json={"format": "toml", "text": self._manifest(account, key)})
+        request = {"format": "toml", "text": self._manifest(account, key)}
+        await self.management.insist("POST", "/accounts/apply", json=request)
 
     async def delete(self, account: str) -> None:
         self.wanted.pop(account, None)
-        await self._insist("DELETE", "/account", params={"ref": f"{BASE}/{account}"})
+        self.values.leaves(account)
+        await self.management.insist("DELETE", "/account", params={"ref": f"{BASE}/{account}"})
+        self.values.left(account)
 
     async def as_wanted(self) -> None:
         """Wait until the daemon says of every account what it should."""
@@ -147,15 +153,15 @@ class World:
             path = self.daemon.directory / "keys" / f"{kind}.{self.service_keys}.key"
             path.touch(0o600)
             path.write_bytes(secrets.token_bytes(32))
-        self.keys.account_keys = await _account_keys(self.daemon.directory / "byokd.toml", self.stack)
+        self.keys.account_keys = await _account_keys(self.settings, self.stack)
 
     async def seal_anew(self) -> None:
         """Order a rotation, and wait until everything is under the newest keys."""
         newest = {"storage": str(self.service_keys), "system": str(self.service_keys)}
-        await self._insist("POST", "/keys/rotate")
+        await self.management.insist("POST", "/keys/rotate")
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                status, ring = await self._call("GET", "/keys")
+                status, ring = await self.management.call("GET", "/keys")
                 if status == 200 and ring["rotation"]["endedAt"] is not None:
                     break
                 await asyncio.sleep(POLL_SECONDS)
@@ -166,16 +172,16 @@ class World:
 
     async def verified(self) -> None:
         """Let the daemon itself prove that all opens: `byokd keys verify`."""
-        connector = aiohttp.UnixConnector(path=str(self.socket))
-        async with (
-            aiohttp.ClientSession(connector=connector) as session,
-            session.post("http://byokd/keys/verify") as response,
-        ):
-            last = json.loads((await response.text()).splitlines()[-1])
+        last = (await self.management.lines("POST", "/keys/verify"))[-1]
         proofs = last["proofs"]
         assert last["done"]
         assert proofs.pop("opens") >= len(self.wanted)
         assert not any(proofs.values()), proofs
+
+    async def watched(self) -> None:
+        """Look back as `byokd watch --since` does: what was committed lately is shown, and in order."""
+        numbers = [one["number"] for one in await self.management.lines("GET", "/events", params=LATELY)]
+        assert numbers == sorted(numbers)
 
     async def kill(self) -> None:
         """End the daemon from outside."""
@@ -205,37 +211,10 @@ class World:
         )
 
     async def _shown(self) -> dict[str, tuple[str, str | None]] | None:
-        status, accounts = await self._call("GET", "/accounts")
+        status, accounts = await self.management.call("GET", "/accounts")
         if status != 200:
             return None
         return {one["name"]: (one["state"], one["encryption"]["currentKeyIdentifier"]) for one in accounts}
-
-    async def _insist(self, method: str, path: str, **request: Any) -> None:  # noqa: ANN401 - for aiohttp
-        answer: Any = None
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while True:
-                    status, answer = await self._call(method, path, **request)
-                    assert status != 422, f"not a manifest: {answer}"
-                    results = answer.get("results", []) if isinstance(answer, dict) else []
-                    if status == 404 or (status == 200 and all(one["action"] != "refused" for one in results)):
-                        return
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            message = f"{method} {path} is not done; at last: {answer}\n{self.daemon.log()}"
-            raise AssertionError(message) from None
-
-    async def _call(self, method: str, path: str, **request: Any) -> tuple[int, Any]:  # noqa: ANN401
-        """Ask the daemon; status 0 when there is none, or it died over it."""
-        connector = aiohttp.UnixConnector(path=str(self.socket), force_close=True)
-        try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(10)) as session,
-                session.request(method, f"http://byokd{path}", **request) as response,
-            ):
-                return response.status, await response.json()
-        except (aiohttp.ClientError, TimeoutError):
-            return 0, None
 
 
 @asynccontextmanager
@@ -253,8 +232,10 @@ async def world(
         opened = databases.new(kind, directory)
         path = directory / "byokd.toml"
         values = {"directory": directory, "database": opened.url, "prefix": prefix, "broker": site.broker}
-        path.write_text(SETTINGS.format(**values, ca=site.ca, tls=site.tls))
+        path.write_text(SETTINGS.format(**values, ca=site.ca, tls=site.tls, uid=os.getuid()))
+        settings = read_settings(path, {})
         daemon = Daemon(site.forker, directory, site.environment, plant=plant)
+        management = Management(settings.service.socket, log=daemon.log)
         made = World(
             name=name,
             prefix=prefix,
@@ -263,9 +244,11 @@ async def world(
             database=opened,
             daemon=daemon,
             subscriber=await stack.enter_async_context(subscriber(site.broker, f"{prefix}/#")),
-            keys=Keys(await _account_keys(path, stack)),
+            keys=Keys(await _account_keys(settings, stack)),
+            management=management,
+            values=Values(management, BASE),
+            settings=settings,
             stack=stack,
-            socket=directory / "api.sock",
         )
         stack.push_async_callback(_end, made)
         for key in ("alpha", "beta", "gamma"):
@@ -279,6 +262,8 @@ async def world(
             ("susi", SYSTEM),
         ):
             await made.apply(account, key)
+        await made.values.protect("anna", "film")
+        await made.values.protect("susi", "film")
         await made.as_wanted()
         yield made
 
@@ -288,6 +273,6 @@ async def _end(made: World) -> None:
         await made.kill()
 
 
-async def _account_keys(settings: Path, stack: AsyncExitStack) -> AccountKeys:
+async def _account_keys(settings: Settings, stack: AsyncExitStack) -> AccountKeys:
     """Give what opens account keys, wired as byokd does."""
-    return (await wire(read_settings(settings, {}), stack)).service.rewrapper._account_keys
+    return (await wire(settings, stack)).service.rewrapper._account_keys
