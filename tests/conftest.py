@@ -22,7 +22,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("byokd")
 
 _NOT_RUN = "not run: real part"
-_FIGURES = ("kill points", "kills")
+_FIGURES = tuple(f"{database} {what}" for database in ("sqlite", "postgresql") for what in ("kill points", "kills"))
 """Properties of tests that are counted up and told at the end."""
 
 

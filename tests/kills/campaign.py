@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ FEW = 3
 
 TRIES = 3
 """How often to aim at a point that is not always passed, such as a look that came too late this time."""
+
+SHARES = {"sqlite": 1, "postgresql": 4}
+"""One in how many of the chosen points is tried by default: what a call leaves behind is decided above the database."""
 
 EVERY_CALL = os.environ.get("BYOKD_KILLS") == "all"
 
@@ -48,6 +52,12 @@ def chosen(reached: Sequence[str], *, at_rest: Sequence[str]) -> list[str]:
     for point in at_rest:
         del calls[point.rpartition(":")[0]]
     return [f"{point}:{number}" for point, count in calls.items() for number in {1, count if count <= FEW else 1}]
+
+
+def share(points: Sequence[str], database: str) -> Sequence[str]:
+    """Give the points that are tried on a database: all of them or every so manieth, beginning anywhere."""
+    step = 1 if EVERY_CALL else SHARES[database]
+    return points[random.randrange(step) :: step]  # noqa: S311 - any beginning will do
 
 
 def at_points(scenario: Scenario, points: Iterable[str]) -> dict[str, Aim]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from byokd.ports import Store
-from byokd.records import OutboxRow, RewrapWork, SealedKey
+from byokd.records import OutboxRow, Resealed, RewrapWork, SealedKey, WrappedKey
 from byokd.runtime.wiring import Outside
 from byokd.settings import Settings
 
@@ -48,6 +48,24 @@ class _OverwritesWraps(_Mistaken):
         await self._store.commit_rewrap(work, sealed, now=now)
 
 
+class _NamesKeysFirst(_Mistaken):
+    """Tells that an account key is under the newest service keys, and only then puts it there."""
+
+    async def commit_reseal(self, resealed: Sequence[Resealed]) -> None:
+        told: list[Resealed] = []
+        with closing(sqlite3.connect(self._url.removeprefix("sqlite:///"))) as connection, connection:
+            for one in resealed:
+                before, after = one.before, one.after
+                if isinstance(before, WrappedKey):
+                    connection.execute(
+                        "UPDATE account_keys SET storage_key = ?, system_key = ? WHERE account = ? AND generation = ?",
+                        (after.storage_key, after.system_key, str(before.account), before.generation),
+                    )
+                    before = replace(before, sealed=replace(after, data=before.sealed.data))
+                told.append(Resealed(before, after))
+        await self._store.commit_reseal(told)
+
+
 def _plant(mistaken: type[_Mistaken]) -> Callable[[Outside, Settings], Outside]:
     def planted(outside: Outside, settings: Settings) -> Outside:
         store: Any = mistaken(outside.store, settings.store.url)
@@ -59,4 +77,5 @@ def _plant(mistaken: type[_Mistaken]) -> Callable[[Outside, Settings], Outside]:
 PLANTS = {
     "marks-first": _plant(_MarksFirst),
     "overwrites-wraps": _plant(_OverwritesWraps),
+    "names-keys-first": _plant(_NamesKeysFirst),
 }
