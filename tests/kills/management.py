@@ -35,12 +35,13 @@ class Management:
             raise AssertionError(f"{method} {path} is not done; at last: {answer}\n{self._log()}") from None
 
     async def lines(self, method: str, path: str, **request: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-        """Ask until a stream of lines came to its end; give them."""
+        """Ask until a stream of lines came to its end, and did not end with trouble of the store; give them."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 status, text = await self._request(method, path, **request)
-                if status == 200:
-                    return [json.loads(line) for line in text.splitlines() if line]
+                lines = [json.loads(line) for line in text.splitlines() if line] if status == 200 else []
+                if status == 200 and not any("error" in line for line in lines):
+                    return lines
                 await asyncio.sleep(POLL_SECONDS)
 
     async def call(self, method: str, path: str, **request: Any) -> tuple[int, Any]:  # noqa: ANN401

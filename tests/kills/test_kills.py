@@ -78,9 +78,9 @@ async def test_nothing_is_lost_by_a_kill_at_any_moment(
 @pytest.mark.parametrize(
     ("plant", "where", "finding"),
     [
-        ("marks-first", ("rotate", "bus-session.publish:before:1"), "never published"),
-        ("overwrites-wraps", ("rotate", "store.commit_rewrap:before:1"), "does not open"),
-        ("names-keys-first", ("reseal", "store.commit_reseal:before:1"), "does not open"),
+        ("marks-first", ("rotate", "bus-session.publish:before"), "never published"),
+        ("overwrites-wraps", ("rotate", "store.commit_rewrap:before"), "does not open"),
+        ("names-keys-first", ("reseal", "store.commit_reseal:before"), "does not open"),
     ],
 )
 async def test_a_planted_mistake_is_found(worlds: Worlds, plant: str, where: tuple[str, str], finding: str) -> None:
@@ -88,4 +88,5 @@ async def test_a_planted_mistake_is_found(worlds: Worlds, plant: str, where: tup
     await come_to_rest(world)
     scenario, point = where
     with pytest.raises(AssertionError, match=finding):
-        await die_at(world, SCENARIOS[scenario], point)
+        for number in (1, 2, 3):  # the first message of all may be a marker, which nobody misses
+            await die_at(world, SCENARIOS[scenario], f"{point}:{number}")
