@@ -57,7 +57,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         figures.update({key: value for key, value in report.user_properties if key in _FIGURES})
     if figures:
         terminalreporter.section("figures")
-        terminalreporter.write_line(", ".join(f"{key}: {figures[key]}" for key in _FIGURES))
+        terminalreporter.write_line(", ".join(f"{key}: {figures[key]}" for key in _FIGURES if figures[key]))
     if missing:
         terminalreporter.section("real parts that are missing")
     for name, count in sorted(missing.items()):

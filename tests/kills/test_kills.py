@@ -17,7 +17,8 @@ from kills.campaign import EVERY_CALL, at_moments, at_points, campaign, chosen, 
 from kills.databases import KINDS
 from kills.points import port_methods
 from kills.rounds import come_to_rest, die_at, record
-from kills.scenarios import REST, SCENARIOS
+from kills.scenarios import REST, SCENARIOS, Scenario
+from kills.world import World
 from kills.worlds import Worlds
 
 Record = Callable[[str, object], None]
@@ -88,5 +89,9 @@ async def test_a_planted_mistake_is_found(worlds: Worlds, plant: str, where: tup
     await come_to_rest(world)
     scenario, point = where
     with pytest.raises(AssertionError, match=finding):
-        for number in (1, 2, 3):  # the first message of all may be a marker, which nobody misses
-            await die_at(world, SCENARIOS[scenario], f"{point}:{number}")
+        await _die_thrice(world, SCENARIOS[scenario], point)
+
+
+async def _die_thrice(world: World, scenario: Scenario, call: str) -> None:
+    for number in (1, 2, 3):  # the first message of all may be a marker, which nobody misses
+        await die_at(world, scenario, f"{call}:{number}")
