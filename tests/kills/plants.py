@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from byokd.domain.identifiers import AccountId
 from byokd.ports import Store
-from byokd.records import OutboxRow, Resealed, RewrapWork, SealedKey, WrappedKey
+from byokd.records import OutboxRow, Resealed, Rewrapped, WrappedKey
 from byokd.runtime.wiring import Outside
 from byokd.settings import Settings
 
@@ -39,13 +40,13 @@ class _MarksFirst(_Mistaken):
 class _OverwritesWraps(_Mistaken):
     """Puts the new wrap over the old one, and only then tells which version and generation it is."""
 
-    async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
+    async def commit_rewraps(self, moved: Sequence[Rewrapped], *, now: datetime) -> frozenset[AccountId]:
         with closing(sqlite3.connect(self._url.removeprefix("sqlite:///"))) as connection, connection:
-            connection.execute(
+            connection.executemany(
                 "UPDATE account_keys SET sealed = ? WHERE account = ? AND superseded_at IS NULL",
-                (sealed.data, str(work.account.id)),
+                [(one.sealed.data, str(one.work.account.id)) for one in moved],
             )
-        await self._store.commit_rewrap(work, sealed, now=now)
+        return await self._store.commit_rewraps(moved, now=now)
 
 
 class _NamesKeysFirst(_Mistaken):

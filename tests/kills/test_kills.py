@@ -80,7 +80,7 @@ async def test_nothing_is_lost_by_a_kill_at_any_moment(
     ("plant", "where", "finding"),
     [
         ("marks-first", ("rotate", "bus-session.publish:before"), "never published"),
-        ("overwrites-wraps", ("rotate", "store.commit_rewrap:before"), "does not open"),
+        ("overwrites-wraps", ("rotate", "store.commit_rewraps:before"), "does not open"),
         ("names-keys-first", ("reseal", "store.commit_reseal:before"), "does not open"),
     ],
 )

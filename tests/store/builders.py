@@ -21,8 +21,8 @@ from byokd.domain.decide import Adoption, Decision, KeyEvent
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
 from byokd.domain.verdict import Probe, Suspicion, Unverified, Verdict, Watch
 from byokd.domain.vocabulary import DetectedBy, EventType, Outcome, Reason
-from byokd.ports import KeyTarget
-from byokd.records import KeyPlacement, NewVersion, RewrapWork, SealedKey
+from byokd.ports import KeyTarget, StaleError
+from byokd.records import KeyPlacement, NewVersion, Rewrapped, RewrapWork, SealedKey
 
 T = TypeVar("T")
 
@@ -205,3 +205,9 @@ def finish(work: Coroutine[Any, Any, T]) -> T:
         return result.value
     work.close()
     raise AssertionError("it gave way")
+
+
+async def commit_rewrap(store: SqlStore, work: RewrapWork, wrap: SealedKey, *, now: datetime) -> None:
+    """Commit a single rewrap, which must not be stale."""
+    if await store.commit_rewraps([Rewrapped(work, wrap)], now=now) != {work.account.id}:
+        raise StaleError("the rewrap was left out")

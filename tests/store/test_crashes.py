@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from store.builders import KEY, Stage, account_id, adoption, at, denial, placement, sealed, spec, unverified
+from store.builders import (
+    KEY,
+    Stage,
+    account_id,
+    adoption,
+    at,
+    commit_rewrap,
+    denial,
+    placement,
+    sealed,
+    spec,
+    unverified,
+)
 
 Transaction = Callable[[Stage], Awaitable[Any]]
 
@@ -37,7 +49,7 @@ async def _adopted(stage: Stage) -> None:
 
 async def _rewrapped(stage: Stage) -> None:
     await _adopted(stage)
-    await stage.store.commit_rewrap(await stage.work(), sealed(b"sealed wrap 2"), now=at(4))
+    await commit_rewrap(stage.store, await stage.work(), sealed(b"sealed wrap 2"), now=at(4))
 
 
 async def _create(stage: Stage) -> None:
@@ -65,7 +77,7 @@ async def _follow(stage: Stage) -> None:
 
 
 async def _rewrap(stage: Stage) -> None:
-    await stage.store.commit_rewrap(await stage.work(), sealed(b"sealed wrap 2"), now=at(5))
+    await commit_rewrap(stage.store, await stage.work(), sealed(b"sealed wrap 2"), now=at(5))
 
 
 async def _fail(stage: Stage) -> None:

@@ -9,6 +9,7 @@ from store.builders import (
     Stage,
     account_id,
     at,
+    commit_rewrap,
     decision,
     denial,
     sealed,
@@ -101,7 +102,7 @@ async def test_versions_without_accounts_do_not_hide_those_with_some(stage: Stag
     await stage.create(1)
     await stage.create(2, key=PINNED)
     await stage.adopt(2)
-    await stage.store.commit_rewrap(await stage.work(), sealed(b"sealed wrap 2"), now=at(1))
+    await commit_rewrap(stage.store, await stage.work(), sealed(b"sealed wrap 2"), now=at(1))
     watch = await stage.watch()
     left = replace(watch, current=watch.versions[0].id)
     await stage.store.commit_decision(watch, decision(left, **denial()), now=at(1))

@@ -24,6 +24,7 @@ from store.builders import (
     adoption,
     at,
     auditor,
+    commit_rewrap,
     decision,
     denial,
     finish,
@@ -130,7 +131,7 @@ class StoreMachine(RuleBasedStateMachine):
         if fails:
             self.attempt(self.store.rewrap_failed(work, "no", now=now, retry_at=at(self.minute + 2)))
         else:
-            self.attempt(self.store.commit_rewrap(work, sealed(b"sealed"), now=now))
+            self.attempt(commit_rewrap(self.store, work, sealed(b"sealed"), now=now))
 
     @rule(age=st.integers(0, 5))
     def settle(self, age: int) -> None:

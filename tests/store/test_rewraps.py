@@ -22,6 +22,7 @@ from store.builders import (
     adoption,
     at,
     auditor,
+    commit_rewrap,
     decision,
     denial,
     placement,
@@ -147,7 +148,7 @@ async def test_nothing_is_moved_onto_a_version_in_doubt(stage: Stage, trouble: s
 async def test_a_rewrap_moves_the_key_and_keeps_the_previous_one(stage: Stage) -> None:
     before = await stage.create()
     watch = await stage.adopt(2)
-    await stage.store.commit_rewrap(await stage.work(), sealed(b"sealed wrap 2"), now=at(4))
+    await commit_rewrap(stage.store, await stage.work(), sealed(b"sealed wrap 2"), now=at(4))
     after = await stage.account()
     assert after == replace(
         before,
@@ -181,7 +182,7 @@ async def test_a_rewrap_tells_of_the_state_that_it_brings(stage: Stage) -> None:
     await stage.store.follow(limit=10, now=at(2))
     await stage.decide(**usability(), unverified=None)
     await stage.adopt(2)
-    await stage.store.commit_rewrap(await stage.work(), sealed(b"sealed wrap 2"), now=at(4))
+    await commit_rewrap(stage.store, await stage.work(), sealed(b"sealed wrap 2"), now=at(4))
     assert (await stage.account()).state is State.ACCESSIBLE
     rows = (await stage.history())[-3:]
     assert [row.type for row in rows] == [
@@ -197,10 +198,10 @@ async def test_a_rewrap_of_a_key_that_moved_meanwhile_is_refused(stage: Stage) -
     await stage.create()
     await stage.adopt(2)
     work = await stage.work()
-    await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(4))
+    await commit_rewrap(stage.store, work, sealed(b"sealed wrap 2"), now=at(4))
     before = await stage.contents()
     with pytest.raises(StaleError):
-        await stage.store.commit_rewrap(work, sealed(b"sealed wrap 3"), now=at(5))
+        await commit_rewrap(stage.store, work, sealed(b"sealed wrap 3"), now=at(5))
     with pytest.raises(StaleError):
         await stage.store.rewrap_failed(work, "no", now=at(5), retry_at=at(6))
     assert await stage.contents() == before
@@ -213,10 +214,10 @@ async def test_a_rewrap_of_a_former_life_is_refused(stage: Stage) -> None:
     work = await stage.work()
     await stage.store.delete_account(account_id(1), now=at(2))
     with pytest.raises(StaleError):
-        await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(4))
+        await commit_rewrap(stage.store, work, sealed(b"sealed wrap 2"), now=at(4))
     await stage.create(1, version=2)
     with pytest.raises(StaleError):
-        await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(4))
+        await commit_rewrap(stage.store, work, sealed(b"sealed wrap 2"), now=at(4))
 
 
 async def test_a_change_of_state_meanwhile_does_not_refuse_a_rewrap(stage: Stage) -> None:
@@ -224,7 +225,7 @@ async def test_a_change_of_state_meanwhile_does_not_refuse_a_rewrap(stage: Stage
     await stage.adopt(2)
     work = await stage.work()
     await stage.store.update_account(account, spec(location="northeurope"), None, now=at(3))
-    await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(4))
+    await commit_rewrap(stage.store, work, sealed(b"sealed wrap 2"), now=at(4))
     after = await stage.account()
     assert (after.sequence, after.generation, after.spec.location) == (3, 2, "northeurope")
 
@@ -237,7 +238,7 @@ async def test_a_rewrap_onto_a_version_that_is_not_fit_any_more_is_refused(stage
     await (stage.decide(**denial()) if trouble == "denied" else stage.adopt(3))
     before = await stage.contents()
     with pytest.raises(StaleError):
-        await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(4))
+        await commit_rewrap(stage.store, work, sealed(b"sealed wrap 2"), now=at(4))
     assert await stage.contents() == before
 
 
@@ -246,7 +247,7 @@ async def test_rewraps_are_committed_together_and_each_stands_by_itself(stage: S
         await stage.create(number)
     await stage.adopt(2)
     work = {number: await stage.work(number) for number in range(1, 6)}
-    await stage.store.commit_rewrap(work[2], sealed(b"first"), now=at(3))
+    await commit_rewrap(stage.store, work[2], sealed(b"first"), now=at(3))
     await stage.store.delete_account(account_id(3), now=at(3))
     await stage.create(3, version=2)
     await stage.store.delete_account(account_id(4), now=at(3))
@@ -302,7 +303,7 @@ async def test_success_and_a_move_forget_the_failures(stage: Stage) -> None:
     await stage.adopt(2)
     for number in (1, 2):
         await stage.store.rewrap_failed(await stage.work(number), "no", now=at(2), retry_at=at(3))
-    await stage.store.commit_rewrap(await stage.work(1), sealed(b"sealed wrap 2"), now=at(4))
+    await commit_rewrap(stage.store, await stage.work(1), sealed(b"sealed wrap 2"), now=at(4))
     await stage.store.update_account(await stage.account(2), spec(2), placement(2), now=at(4))
     assert await stage.rows(select(accounts.c.rewrap_attempts, accounts.c.rewrap_due_at)) == [(0, None), (0, None)]
 

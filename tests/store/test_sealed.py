@@ -10,7 +10,7 @@ from byokd.adapters.sql import SqlStore, seals
 from byokd.adapters.sql.tables import account_keys, protected_values
 from byokd.ports import StaleError
 from byokd.records import Resealed, SealedKey, SealedValue, SealUse, WrappedKey
-from store.builders import IDENTITY, TENANT, Stage, account_id, at, sealed, version
+from store.builders import IDENTITY, TENANT, Stage, account_id, at, commit_rewrap, sealed, version
 
 NEW = SealedKey(b"sealed anew", "2", None)
 
@@ -40,7 +40,7 @@ async def test_pages_give_every_wrap_once_with_who_opens_it(stage: Stage) -> Non
     await stage.create(2, key=None)
     await stage.create(3)
     await stage.adopt(2)
-    await stage.store.commit_rewrap(await stage.work(1), sealed(b"sealed wrap 2"), now=at(4))
+    await commit_rewrap(stage.store, await stage.work(1), sealed(b"sealed wrap 2"), now=at(4))
     pages, after = [], None
     while page := await stage.store.stored_keys(after=after, limit=2):
         assert len(page) <= 2
@@ -160,7 +160,7 @@ async def test_a_reseal_disturbs_no_rewrap_and_no_rewrap_a_reseal(stage: Stage) 
     await stage.create(1)
     await stage.adopt(2)
     work, before = await stage.work(1), await wrapped(stage)
-    await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(4))
+    await commit_rewrap(stage.store, work, sealed(b"sealed wrap 2"), now=at(4))
     await stage.store.commit_reseal([Resealed(before, NEW)])
     current, superseded = await wrapped(stage), (await stage.store.stored_keys(after=None, limit=1))[0]
     assert (current.generation, current.sealed) == (2, sealed(b"sealed wrap 2"))

@@ -13,6 +13,7 @@ from store.builders import (
     Stage,
     account_id,
     at,
+    commit_rewrap,
     decision,
     denial,
     placement,
@@ -32,7 +33,7 @@ async def _retired(stage: Stage) -> list[str]:
 
 
 async def _rewrap(stage: Stage, number: int = 1, *, minutes: float = 4) -> None:
-    await stage.store.commit_rewrap(await stage.work(number), sealed(b"sealed wrap 2"), now=at(minutes))
+    await commit_rewrap(stage.store, await stage.work(number), sealed(b"sealed wrap 2"), now=at(minutes))
 
 
 async def test_superseded_wraps_are_erased_when_they_are_old_enough(stage: Stage) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from byokd.adapters.sql import SqlStore, open_inline, open_sqlite
 from byokd.domain.identifiers import AccountId
-from store.builders import CountingIds, Stage, account_id, at, auditor, sealed
+from store.builders import CountingIds, Stage, account_id, at, auditor, commit_rewrap, sealed
 from store.conftest import settings_for
 
 SECRET = b"the previous wrap, as sealed: "
@@ -136,9 +136,9 @@ async def _with_an_old_wrap(store: SqlStore) -> AccountId:
     stage = Stage(store)
     account = await stage.create()
     await stage.adopt(2)
-    await store.commit_rewrap(await stage.work(), sealed(SECRET + b"2"), now=at(4))
+    await commit_rewrap(store, await stage.work(), sealed(SECRET + b"2"), now=at(4))
     await stage.adopt(3)
-    await store.commit_rewrap(await stage.work(), sealed(b"harmless"), now=at(5))
+    await commit_rewrap(store, await stage.work(), sealed(b"harmless"), now=at(5))
     return account.id
 
 

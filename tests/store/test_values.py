@@ -10,7 +10,19 @@ from byokd.domain.values import ValueInfo, ValueName, ValueRef
 from byokd.domain.vocabulary import Outcome, Reason, ValueKind
 from byokd.ports import StaleError, TooManyError
 from byokd.records import ProtectedValue
-from store.builders import KEY, Stage, account_id, at, denial, sealed, suspicion, unverified, usability, version
+from store.builders import (
+    KEY,
+    Stage,
+    account_id,
+    at,
+    commit_rewrap,
+    denial,
+    sealed,
+    suspicion,
+    unverified,
+    usability,
+    version,
+)
 
 ONE = ValueRef(ValueKind.CONTENT_KEY, ValueName("one"))
 TWO = ValueRef(ValueKind.TOKEN_KEY, ValueName("one"))
@@ -83,7 +95,7 @@ async def test_the_denial_of_the_version_that_wraps_the_key_now_is_what_counts(s
     await stage.store.put_value(account, made(), most=5, now=at(2))
     await stage.decide(**usability())
     work = await stage.work()
-    await stage.store.commit_rewrap(work, sealed(b"sealed wrap 2"), now=at(61))
+    await commit_rewrap(stage.store, work, sealed(b"sealed wrap 2"), now=at(61))
     await stage.decide(**denial())
     with pytest.raises(StaleError):
         await stage.store.put_value(account, made(revision=2), most=5, now=at(62))

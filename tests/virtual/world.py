@@ -156,7 +156,6 @@ WRITES = frozenset(
     {
         "claim_vaults",
         "commit_decision",
-        "commit_rewrap",
         "commit_rewraps",
         "rewrap_failed",
         "create_account",

@@ -22,7 +22,6 @@ from byokd.records import (
     RewrapQueue,
     RewrapWork,
     Rotation,
-    SealedKey,
     SealedValue,
     SealUse,
     Settled,
@@ -172,18 +171,15 @@ class Store(SealedStore, Protocol):
         """
         ...
 
-    async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
-        """Replace the wrapped key (generation + 1), keep the previous one as superseded, write `rewrapped`.
-
-        Guarded by the account's incarnation and generation; refused too when the target was meanwhile denied.
-        """
-        ...
-
     async def commit_rewraps(self, moved: Sequence[Rewrapped], *, now: datetime) -> frozenset[AccountId]:
-        """As `commit_rewrap`, some hundreds in one transaction; give the accounts whose keys were moved.
+        """Replace wrapped keys (generation + 1), keep the previous ones as superseded, write `rewrapped` of each.
 
-        What is stale is left out and holds up none of the others. StaleError means that nothing was written: somebody
-        else was at work on the same rows.
+        Some hundreds in one transaction. Guarded, one by one, by the account's incarnation and generation, and by the
+        target still being the watch's current version and not denied: what is stale is left out and holds up none of
+        the others. StaleError means that nothing was written: somebody else was at work on the same rows.
+
+        Returns:
+            the accounts whose keys were moved.
         """
         ...
 

@@ -129,14 +129,6 @@ def _work_of(row: AnyRow) -> RewrapWork:
     )
 
 
-def commit_rewrap(
-    connection: Connection, work: RewrapWork, sealed: SealedKey, *, recorder: Recorder, now: datetime
-) -> None:
-    """See `Store.commit_rewrap`."""
-    if not commit_rewraps(connection, [Rewrapped(work, sealed)], recorder=recorder, now=now):
-        raise StaleError(f"the account key of {work.account.id.name} was moved meanwhile, or is to go elsewhere")
-
-
 def commit_rewraps(
     connection: Connection, moved: Sequence[Rewrapped], *, recorder: Recorder, now: datetime
 ) -> frozenset[AccountId]:

@@ -41,7 +41,6 @@ from byokd.records import (
     Rewrapped,
     RewrapQueue,
     RewrapWork,
-    SealedKey,
     Settled,
     WrappedKey,
 )
@@ -218,10 +217,6 @@ class SqlStore(SqlSealedStore):
     async def rewrap_work(self, *, limit: int, now: datetime, watch: WatchId | None = None) -> Sequence[RewrapWork]:
         """See `Store.rewrap_work`."""
         return await self._runner.read(rewraps.rewrap_work, limit=limit, now=now, watch=watch)
-
-    async def commit_rewrap(self, work: RewrapWork, sealed: SealedKey, *, now: datetime) -> None:
-        """See `Store.commit_rewrap`."""
-        await self._runner.write(rewraps.commit_rewrap, work, sealed, recorder=self._recorder, now=now)
 
     async def commit_rewraps(self, moved: Sequence[Rewrapped], *, now: datetime) -> frozenset[AccountId]:
         """See `Store.commit_rewraps`."""
