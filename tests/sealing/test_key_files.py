@@ -27,6 +27,10 @@ def put(directory: Path, name: str, content: bytes | None = None, mode: int = 0o
     return path
 
 
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
 def refused(directory: Path) -> tuple[str, str]:
     with pytest.raises(ServiceKeysUnusableError) as raised:
         FileServiceKeys(directory)
@@ -168,6 +172,17 @@ def test_a_missing_kind_is_refused_with_what_to_do(directory: Path, kind: str) -
     message, hint = refused(directory)
     assert f"there is no {kind} key" in message
     assert f"install -d -m 0700 {directory}" in hint
+    there = contents(directory)
+    assert os.system(hint.partition("; and")[0]) == 0  # noqa: S605 - the very command that is shown
+    assert set(contents(directory)) == {*there, f"{kind}.1.key"}
+    assert contents(directory).items() >= there.items(), "a key that is there was overwritten"
+
+
+def test_the_command_that_is_shown_overwrites_nothing(directory: Path) -> None:
+    _, hint = refused(directory / "none")
+    there = contents(directory)
+    os.system(hint.partition("; and")[0].replace("/none", ""))  # noqa: S605 - the very command that is shown
+    assert contents(directory) == there
 
 
 def test_a_missing_directory_is_refused_with_what_to_do_and_that_works(tmp_path: Path) -> None:

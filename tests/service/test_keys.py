@@ -213,6 +213,11 @@ async def test_trouble_with_settings_and_usage_exits_2(tmp_path: Path) -> None:
     assert (
         await byokd("keys", "verify", "--offline", "--settings", "/none", environment=plain_environment())
     ).code == 2
+    (tmp_path / "keys/storage.1.key").write_bytes(bytes(32))
+    (tmp_path / "keys/storage.1.key").chmod(0o600)
+    other = await keys(path, "verify", "--offline")
+    assert (other.code, other.out) == (2, "")
+    assert "not those that sealed the database: storage.1" in other.err
     (tmp_path / "byokd.db").unlink()
     shutil.move(tmp_path / "storage.1.key", tmp_path / "keys/storage.1.key")
     gone = await keys(path, "verify", "--offline")

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, update
 
 from byokd.adapters.sql.tables import account_keys, protected_values
 from byokd.domain.identifiers import AccountId
@@ -105,6 +105,20 @@ async def test_everything_that_opens_is_proved_superseded_wraps_and_values_too(w
 
 async def moved(world: World, account: AccountId) -> bool:
     return (await world.account(account)).generation == 2
+
+
+async def test_an_account_whose_key_is_not_even_there_is_named(world: World) -> None:
+    _, key = world.one_vault()
+    async with world.running():
+        first, second = await world.register(key, count=2)
+        third = await with_system_key(world, 3)
+        assert bad(await verified(world)) == {}
+        for account in (first, third):
+            row = delete(account_keys).where(account_keys.c.account == str(account))
+            await world.sql._runner.write(lambda c, row=row: c.execute(row))
+        findings = await verified(world)
+        assert bad(findings) == {(str(account), "account key"): DAMAGED for account in (first, third)}
+        assert (str(second), Proof.OPENS) in {(finding.account, finding.proof) for finding in findings}
 
 
 async def test_offline_a_customers_layer_is_left_and_the_vault_is_not_asked(world: World) -> None:

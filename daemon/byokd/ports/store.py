@@ -68,6 +68,10 @@ class SealedStore(Protocol):
         """Give a page of all wrapped account keys, current and superseded; those of an account follow one another."""
         ...
 
+    async def accounts_without_key(self, *, after: AccountId | None, limit: int) -> Sequence[AccountId]:
+        """Give a page of the accounts whose present account key has no record. There is none unless rows were lost."""
+        ...
+
     async def values_of(self, account: AccountId, *, after: SealedValue | None, limit: int) -> Sequence[SealedValue]:
         """Give a page of an account's protected values."""
         ...

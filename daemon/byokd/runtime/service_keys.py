@@ -1,6 +1,8 @@
 """At start: are the service keys those that sealed what is stored?"""
 
-from byokd.ports import Sealer, ServiceKey, ServiceKeysUnusableError, Store
+from collections.abc import Mapping
+
+from byokd.ports import SealedStore, Sealer, ServiceKey, ServiceKeysUnusableError, Store
 from byokd.records import SealUse
 
 
@@ -23,15 +25,29 @@ async def prove_service_keys(store: Store, sealer: Sealer) -> None:
             f"the database was sealed with service keys that are not there: {', '.join(missing)}",
             hint="put the files back that belong to this database, from their backup",
         )
+    _refuse_other_keys(known, live)
+    await store.record_service_key_checks({key: check for key, check in live.items() if key not in known})
+
+
+async def refuse_other_keys(store: SealedStore, sealer: Sealer) -> None:
+    """Compare those service keys that are there with what the store remembers of them; remember nothing.
+
+    Raises:
+        ServiceKeysUnusableError: one is another than before under its id: all that it sealed would look damaged.
+        StoreUnavailableError: the store cannot be read.
+    """
+    _refuse_other_keys(await store.service_key_checks(), sealer.fingerprints())
+
+
+def _refuse_other_keys(known: Mapping[tuple[str, str], bytes], live: Mapping[tuple[ServiceKey, str], bytes]) -> None:
     other = sorted(
-        f"{kind}.{key_id}" for kind, key_id in known.keys() & live.keys() if live[kind, key_id] != known[kind, key_id]
+        f"{kind}.{key_id}" for (kind, key_id), check in live.items() if known.get((kind, key_id)) not in {None, check}
     )
     if other:
         raise ServiceKeysUnusableError(
             f"these service keys are not those that sealed the database: {', '.join(other)}",
             hint="put the files back that belong to this database; a new key needs a new id, such as system.2.key",
         )
-    await store.record_service_key_checks({key: check for key, check in live.items() if key not in known})
 
 
 def keys_of(use: SealUse) -> frozenset[tuple[str, str]]:

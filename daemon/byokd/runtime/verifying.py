@@ -134,6 +134,16 @@ class Verifier:
             current = {found.stored.wrapped.account: found for found in opened if not found.stored.superseded}
             async for findings in self._values(current, run):
                 yield findings
+        async for missing in self._missing():
+            yield missing
+
+    async def _missing(self) -> AsyncIterator[Sequence[Finding]]:
+        """Name the accounts whose key is not even there: no page of stored keys shows them."""
+        after: AccountId | None = None
+        while page := await self._store.accounts_without_key(after=after, limit=PAGE):
+            after = page[-1]
+            message = "its record is not there"
+            yield [Finding(str(account), "account key", Proof.DAMAGED, "Damaged", message) for account in page]
 
     async def _of(self, stored: StoredKey, run: _Run) -> _Opened | None:
         """Verify a wrapped key; None when it is gone."""

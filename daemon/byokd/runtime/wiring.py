@@ -24,6 +24,7 @@ from byokd.records import SignedEvent
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.layers import Layers
 from byokd.runtime.service import Outside, Service
+from byokd.runtime.service_keys import refuse_other_keys
 from byokd.runtime.since import parse_since
 from byokd.runtime.verifying import Verifier
 from byokd.settings import Settings
@@ -104,16 +105,18 @@ async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bo
     """Fill the ports that verification needs, of which the store is only read; with or without the vaults.
 
     Raises:
-        ServiceKeysUnusableError: the service's own keys are missing, unsafe or malformed.
+        ServiceKeysUnusableError: the service's own keys are missing, unsafe, malformed or others than this database's.
         StoreUnavailableError: the database cannot be read, or its schema is not this version's.
     """
     clock, randomness = SystemClock(), SystemRandomness()
     sealer = AesGcmSealer(FileServiceKeys(key_directory(settings.service_keys, os.environ)), randomness)
+    store = read_only_store(settings.store)
+    await refuse_other_keys(store, sealer)
     keys: KeyService | None = None
     if vaults:
         _, keys, _ = await _key_services(settings, stack, clock)
     return Verifier(
-        read_only_store(settings.store),
+        store,
         Layers(sealer, HkdfAccountCipher(randomness)),
         keys,
         clock=clock,

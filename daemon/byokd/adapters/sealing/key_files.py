@@ -56,7 +56,7 @@ class FileServiceKeys:
         for kind in ServiceKey:
             of_kind = [name for name in names if name.removeprefix(CREDENTIAL_PREFIX).startswith(f"{kind}.")]
             if not of_kind:
-                flaws.append(_Flaw(f"there is no {kind} key in {directory}", _how_to_make(directory)))
+                flaws.append(_Flaw(f"there is no {kind} key in {directory}", _how_to_make(directory, kind)))
             found[kind] = _read_kind(directory, kind, names=of_kind, flaws=flaws)
         for one, other in combinations(ServiceKey, 2):
             if shared := set(found[one].values()) & set(found[other].values()):
@@ -115,7 +115,8 @@ def _names(directory: Path) -> list[str]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ServiceKeysUnusableError(
-            f"the directory of the service keys cannot be read: {directory}: {reason}", hint=_how_to_make(directory)
+            f"the directory of the service keys cannot be read: {directory}: {reason}",
+            hint=_how_to_make(directory, *ServiceKey),
         ) from None
 
 
@@ -190,7 +191,8 @@ def _natural(key_id: str) -> tuple[tuple[tuple[str, int], ...], str]:
     return tuple(pairs), key_id
 
 
-def _how_to_make(directory: Path) -> str:
-    kinds = " ".join(ServiceKey)
-    make = f"(umask 077; head -c {KEY_BYTES} /dev/urandom > {directory}/$kind.1.key)"
-    return f"install -d -m 0700 {directory} && for kind in {kinds}; do {make}; done; and back them up safely"
+def _how_to_make(directory: Path, *kinds: ServiceKey) -> str:
+    # set -C: whatever is there, the command must not overwrite a key, which would lose all that it sealed.
+    make = f"(umask 077; set -C; head -c {KEY_BYTES} /dev/urandom > {directory}/$kind.1.key)"
+    every = f"install -d -m 0700 {directory} && for kind in {' '.join(kinds)}; do {make}; done"
+    return f"{every}; and back them up safely; but where a database is there already, put its keys back from a backup"

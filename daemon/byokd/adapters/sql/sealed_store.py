@@ -27,6 +27,10 @@ class SqlSealedStore:
         """See `SealedStore.stored_keys`."""
         return await self._runner.read(seals.stored_keys, after=after, limit=limit)
 
+    async def accounts_without_key(self, *, after: AccountId | None, limit: int) -> Sequence[AccountId]:
+        """See `SealedStore.accounts_without_key`."""
+        return await self._runner.read(seals.accounts_without_key, after=after, limit=limit)
+
     async def values_of(self, account: AccountId, *, after: SealedValue | None, limit: int) -> Sequence[SealedValue]:
         """See `SealedStore.values_of`."""
         return await self._runner.read(seals.values_of, account, after=after, limit=limit)

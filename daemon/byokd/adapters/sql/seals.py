@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Select, func, select, tuple_
+from sqlalchemy import Connection, Select, exists, func, select, tuple_
 
 from byokd.adapters.sql.rows import AnyRow, wrapped_key_of
 from byokd.adapters.sql.tables import account_keys, accounts, protected_values, watches, wrapping_versions
@@ -22,6 +22,9 @@ _STORED_KEYS = (
     .join(accounts, account_keys.c.account == accounts.c.id)
     .outerjoin(wrapping_versions, account_keys.c.wrapping_version == wrapping_versions.c.id)
     .outerjoin(watches, wrapping_versions.c.watch == watches.c.id)
+)
+_WITHOUT_KEY = select(accounts.c.id).where(
+    ~exists().where(account_keys.c.account == accounts.c.id, account_keys.c.generation == accounts.c.generation)
 )
 
 
@@ -50,6 +53,12 @@ def stored_keys(connection: Connection, *, after: WrappedKey | None, limit: int)
         )
         for row in connection.execute(_page_of_keys(_STORED_KEYS, after, limit))
     ]
+
+
+def accounts_without_key(connection: Connection, *, after: AccountId | None, limit: int) -> Sequence[AccountId]:
+    """See `SealedStore.accounts_without_key`."""
+    wanted = _WITHOUT_KEY if after is None else _WITHOUT_KEY.where(accounts.c.id > str(after))
+    return [AccountId.parse(found) for found in connection.scalars(wanted.order_by(accounts.c.id).limit(limit))]
 
 
 def keys_sealed_by(
