@@ -51,15 +51,10 @@ async def house(directory: Path, *, count: int) -> Path:
     path.write_text(SETTINGS.format(directory=directory))
     make_service_keys(directory / "keys")
     randomness, ids, now = SystemRandomness(), UuidIds(), datetime.now(UTC)
-    keys = FileServiceKeys(directory / "keys")
-    layers = Layers(AesGcmSealer(keys, randomness), HkdfAccountCipher(randomness))
-    store = open_sqlite(
-        StoreSettings(url=f"sqlite:///{directory}/byokd.db"),
-        ids=ids,
-        auditor=HmacAuditor(keys),
-    )
-
-    recorder = Recorder(ids, HmacAuditor(keys))
+    service_keys = FileServiceKeys(directory / "keys")
+    layers = Layers(AesGcmSealer(service_keys, randomness), HkdfAccountCipher(randomness))
+    recorder = Recorder(ids, HmacAuditor(service_keys))
+    store = open_sqlite(StoreSettings(url=f"sqlite:///{directory}/byokd.db"), ids=ids, auditor=recorder.auditor)
 
     def fill(connection: Connection) -> None:
         for number in range(1, count + 1):
@@ -70,6 +65,7 @@ async def house(directory: Path, *, count: int) -> Path:
             )
 
     await store._runner.write(fill)
+    await store.record_service_key_checks(service_keys.fingerprints())
     await store.close()
     return path
 

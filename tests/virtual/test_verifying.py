@@ -157,6 +157,7 @@ async def test_a_wrap_that_was_flipped_swapped_or_moved_is_named(world: World) -
             (str(one), KEY): DAMAGED,
             (str(other), KEY): DAMAGED,
             (str(aged), "account key, generation 5"): DAMAGED,
+            (str(aged), "account key"): DAMAGED,
         }
         assert str(good) not in {account for account, _ in found}
         # And without the vaults as well.
