@@ -39,7 +39,7 @@ async def refuse_other_keys(store: SealedStore, sealer: Sealer) -> None:
     _refuse_other_keys(await store.service_key_checks(), sealer.fingerprints())
 
 
-def _refuse_other_keys(known: Mapping[tuple[str, str], bytes], live: Mapping[tuple[ServiceKey, str], bytes]) -> None:
+def _refuse_other_keys(known: Mapping[tuple[str, str], bytes], live: Mapping[tuple[str, str], bytes]) -> None:
     other = sorted(
         f"{kind}.{key_id}" for (kind, key_id), check in live.items() if known.get((kind, key_id)) not in {None, check}
     )
