@@ -219,6 +219,7 @@ async def test_an_unusable_store_is_said_once_makes_it_unready_and_is_tried_agai
             "accounts", "list", environment=plain_environment() | {"BYOKD_SOCKET": str(tmp_path / "api.sock")}
         )
         assert ran.code == 1
+        assert "the daemon is starting" in ran.err, "nothing may be sealed before the service keys are proved"
         assert "hint: " in ran.err
         (tmp_path / "later").mkdir()
         await eventually(lambda: readyz(200, "ok"))

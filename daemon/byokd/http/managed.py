@@ -1,5 +1,6 @@
 """What the management API manages, and how it says no."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,7 +24,7 @@ Reference = Annotated[str, Query(description="an ARM id, or a name that only one
 
 @dataclass(frozen=True, slots=True)
 class Managed:
-    """What the API manages."""
+    """What the API manages. `has_started` tells whether the service keys are proved and everything runs."""
 
     settings: Settings
     store: Store
@@ -36,6 +37,7 @@ class Managed:
     http: str
     values: ProtectedValues
     reloader: Reloader
+    has_started: Callable[[], bool]
 
     async def find(self, reference: str) -> Account:
         """Find one account by ARM id or, where it is the only one of that name, by name.

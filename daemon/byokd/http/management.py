@@ -15,10 +15,14 @@ from byokd.http.key_routes import key_routes
 from byokd.http.managed import Managed
 from byokd.http.peers import peer_uid
 from byokd.http.reload_route import reload_route
+from byokd.http.switching import RELOAD_PATH
 from byokd.http.value_routes import value_routes
 from byokd.ports import StoreUnavailableError
 from byokd.runtime.manifest import MAX_CHARS
 from byokd.runtime.tailing import Tailing
+
+_ALWAYS = {"/status", RELOAD_PATH}
+"""What is answered also before the start and during the stop; a reload says for itself that it cannot be."""
 
 _log = structlog.get_logger()
 
@@ -28,6 +32,16 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     application = FastAPI(title="byokd management", docs_url=None, redoc_url=None, openapi_url=None)
     application.add_exception_handler(StoreUnavailableError, _store_unavailable)
     application.add_exception_handler(RequestValidationError, _malformed)
+
+    async def _started(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Refuse what could seal with keys that are not proved yet, or is asked for while all comes to its end."""
+        if request.url.path in _ALWAYS or managed.has_started():
+            return await call_next(request)
+        return _answer(
+            503, "the daemon is starting or stopping", "its page /healthz says what it waits for; ask again in a moment"
+        )
+
+    application.middleware("http")(_started)
     application.middleware("http")(_told)
     application.middleware("http")(_bounded)
 
