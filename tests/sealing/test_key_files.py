@@ -203,6 +203,13 @@ def test_the_same_key_for_both_layers_is_refused(directory: Path) -> None:
     assert "serve as system key and as storage key" in refused(directory)[0]
 
 
+def test_the_same_key_under_two_ids_is_refused(directory: Path) -> None:
+    put(directory, "storage.2.key", (directory / "storage.1.key").read_bytes())
+    message, hint = refused(directory)
+    assert "two storage keys" in message
+    assert "replaces nothing" in hint
+
+
 def test_fingerprints_tell_another_key_under_the_same_id(directory: Path) -> None:
     first = FileServiceKeys(directory).fingerprints()
     assert first.keys() == {(kind, "1") for kind in ServiceKey}
@@ -215,9 +222,10 @@ def test_fingerprints_tell_another_key_under_the_same_id(directory: Path) -> Non
 
 def test_fingerprints_depend_on_kind_and_id_and_stay_the_same_from_version_to_version(directory: Path) -> None:
     (directory / "system.1.key").unlink()
-    put(directory, "system.a.key", b"k" * 32)
-    put(directory, "system.b.key", b"k" * 32)
-    found = FileServiceKeys(directory).fingerprints()
+    first = put(directory, "system.a.key", b"k" * 32)
+    found = dict(FileServiceKeys(directory).fingerprints())
+    first.rename(directory / "system.b.key")
+    found |= FileServiceKeys(directory).fingerprints()
     assert found[ServiceKey.SYSTEM, "a"] != found[ServiceKey.SYSTEM, "b"]
     label = b"byokd service key fingerprint v1/system/a"
     assert found[ServiceKey.SYSTEM, "a"] == hmac.new(b"k" * 32, label, "sha256").digest()[:16]

@@ -134,6 +134,9 @@ def _read_kind(directory: Path, kind: ServiceKey, *, names: list[str], flaws: li
             flaws.append(content)
         else:
             keys[match["id"]] = content
+    if len(set(keys.values())) < len(keys):
+        hint = "make each key of its own random bytes; a copy under a new id replaces nothing"
+        flaws.append(_Flaw(f"two {kind} keys in {directory} are the same", hint))
     return dict(sorted(keys.items(), key=lambda pair: _natural(pair[0])))
 
 
