@@ -31,6 +31,10 @@ POLICY = Policy(
     recheck_first=timedelta(seconds=10),
     recheck_most=timedelta(minutes=5),
     unverified_after=timedelta(minutes=15),
+    fail_closed_after=None,
+    flap_window=timedelta(hours=1),
+    flaps_free=3,
+    brake_max_hold=timedelta(hours=1),
 )
 V1, V2, V3 = (KeyVersion(digit * 32) for digit in "123")
 KEY = KeyIdentifier(VaultHost("contoso.vault.azure.net"), "customer-key")
@@ -49,7 +53,7 @@ TROUBLE = (
     Reason.UNREADABLE_ANSWER,
     Reason.TOKEN_UNAVAILABLE,
 )
-DENIALS = tuple(reason for reason in Reason if reason not in TROUBLE)
+DENIALS = tuple(reason for reason in Reason if reason not in {*TROUBLE, Reason.UNVERIFIED})
 SOON = tuple(reason for reason in DENIALS if reason is not Reason.NETWORK_BLOCKED)
 
 

@@ -29,7 +29,7 @@ def rows(heading: str) -> dict[str, list[str]]:
     [
         ("States of an account", set(State)),
         ("From what is seen to a verdict", set(Outcome)),
-        ("Reasons of a denial", set(DENIALS)),
+        ("Reasons of a denial", {*DENIALS, Reason.UNVERIFIED}),
         ("Reasons for being unverified", set(TROUBLE)),
         ("Warnings", set(WarningKind)),
         ("Kinds of protected values", set(ValueKind)),
@@ -42,7 +42,7 @@ def test_every_value_has_its_row_and_says_what_it_means_and_what_to_do(heading: 
 
 
 def test_every_reason_is_of_a_denial_or_of_trouble() -> None:
-    assert {*DENIALS, *TROUBLE} == set(Reason)
+    assert {*DENIALS, *TROUBLE, Reason.UNVERIFIED} == set(Reason)
     assert not set(DENIALS) & set(TROUBLE)
 
 
@@ -56,7 +56,7 @@ def test_the_events_that_the_page_names_exist() -> None:
 
 
 def test_the_times_are_the_defaults_of_the_settings() -> None:
-    units = {"s": 1, "min": 60}
+    units = {"s": 1, "min": 60, "h": 3600}
     for name, (default, _) in rows("Times").items():
         number, unit = default.split()
         assert getattr(CheckSettings(), name) == timedelta(seconds=int(number) * units[unit])

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
 from byokd.domain.judge import Observation
 from byokd.domain.verdict import Suspicion, Verdict
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
-from byokd.domain.weigh import weigh
+from byokd.domain.weigh import applied, discarded, weigh
 from domain import scenes
 from domain.scenes import (
     DENIALS,
@@ -56,7 +57,7 @@ def test_silence_changes_no_outcome_and_neither_clears_nor_confirms_nor_renews_a
     assert later.unverified is not None
 
 
-@given(scenes.verdicts, scenes.gaps, scenes.ways)
+@given(scenes.verdicts.filter(lambda played: played[0].flips < POLICY.flaps_free), scenes.gaps, scenes.ways)
 def test_usable_clears_everything_at_once(played: tuple[Verdict, datetime], gap: timedelta, by: DetectedBy) -> None:
     verdict, now = played
     later = weighed(verdict, usable(), now + gap, by)
@@ -181,3 +182,145 @@ def test_unverified_is_told_once_after_its_time_and_untold_by_any_answer() -> No
     assert after(still, (usable(), NOW + HOUR)).number == 3
     answered = after(still, (denied(), NOW + HOUR))
     assert (answered.unverified, answered.number, answered.outcome) == (None, 3, Outcome.USABLE)
+
+
+def flapped(times: int, *, every: timedelta = 2 * CONFIRM) -> tuple[Verdict, datetime]:
+    """A version that was denied and recovered so many times."""
+    verdict, now = FRESH, NOW
+    for _ in range(times):
+        verdict = after(verdict, (denied(), now), (denied(), now + CONFIRM), (usable(), now + CONFIRM + SECOND))
+        now += every
+    return verdict, now
+
+
+def test_a_version_that_flips_too_often_must_be_usable_for_a_while_before_that_counts() -> None:
+    free, now = flapped(POLICY.flaps_free)
+    assert (free.outcome, free.flips) == (Outcome.USABLE, POLICY.flaps_free)
+    gone = after(free, (denied(), now), (denied(), now + CONFIRM))
+    back = now + CONFIRM + SECOND
+    proving = after(gone, (usable(), back))
+    assert (proving.outcome, proving.proving_since, proving.number) == (Outcome.DENIED, back, gone.number)
+    assert after(proving, (usable(), back + POLICY.recheck_first - SECOND)).outcome is Outcome.DENIED
+    recovered = after(proving, (usable(), back + POLICY.recheck_first))
+    assert (recovered.outcome, recovered.flips, recovered.proving_since) == (Outcome.USABLE, 4, None)
+
+
+def test_a_denial_begins_the_proving_anew_and_silence_does_not() -> None:
+    free, now = flapped(POLICY.flaps_free)
+    proving = after(free, (denied(), now), (denied(), now + CONFIRM), (usable(), now + CONFIRM))
+    assert after(proving, (denied(), now + CONFIRM + SECOND)).proving_since is None
+    assert after(proving, (unverified(), now + CONFIRM + SECOND)).proving_since == proving.proving_since
+
+
+def test_flips_of_long_ago_delay_nothing() -> None:
+    free, now = flapped(POLICY.flaps_free + 3, every=POLICY.flap_window / 4)
+    later = now + POLICY.flap_window + HOUR
+    back = after(free, (denied(), later), (denied(), later + CONFIRM), (usable(), later + CONFIRM))
+    assert (back.outcome, back.flips) == (Outcome.USABLE, 1)
+
+
+@given(st.lists(st.sampled_from((usable(), denied(), denied(Reason.KEY_DISABLED))), min_size=1, max_size=6))
+def test_whatever_flips_every_few_seconds_changes_at_most_a_bounded_number_of_times_an_hour(pattern: list) -> None:
+    verdict, changes = FRESH, 0
+    for look in range(int(HOUR / CONFIRM)):
+        before, verdict = verdict, weighed(verdict, pattern[look // 2 % len(pattern)], NOW + look * CONFIRM)
+        changes += verdict.number - before.number
+    # Some 15 changes that are delayed, and as many denials of a usable version, which never are.
+    assert changes <= 2 * (POLICY.flaps_free + 16)
+
+
+@given(scenes.verdicts.filter(lambda played: played[0].outcome is Outcome.USABLE and played[0].suspicion is None))
+def test_a_denial_of_a_usable_version_is_never_delayed_however_often_it_flipped(played: tuple) -> None:
+    verdict, now = played
+    gone = after(verdict, (denied(), now + SECOND), (denied(), now + SECOND + CONFIRM))
+    assert (gone.outcome, gone.since) == (Outcome.DENIED, now + SECOND + CONFIRM)
+
+
+CLOSING = replace(POLICY, fail_closed_after=HOUR)
+
+
+def closing(verdict: Verdict, observation: Observation, now: datetime) -> Verdict:
+    return weigh(verdict, observation, now=now, policy=CLOSING, detected_by=DetectedBy.POLL)
+
+
+def test_silence_closes_only_where_that_is_wanted_only_after_its_time_and_only_a_proof_opens_again() -> None:
+    quiet = closing(closing(FRESH, unverified(), NOW), unverified(), NOW + HOUR - SECOND)
+    assert quiet.outcome is Outcome.USABLE
+    closed = closing(quiet, unverified(), NOW + HOUR)
+    assert (closed.outcome, closed.reason) == (Outcome.DENIED, Reason.UNVERIFIED)
+    assert closed.number > quiet.number
+    assert (closed.unverified.since, closed.unverified.told) == (NOW, True)
+    assert closing(closed, unverified(), NOW + 2 * HOUR).number == closed.number
+    suspected = closing(closed, denied(), NOW + 2 * HOUR)
+    assert (suspected.reason, suspected.suspicion.reason) == (Reason.UNVERIFIED, Reason.ACCESS_DENIED)
+    assert closing(closed, usable(), NOW + 2 * HOUR).outcome is Outcome.USABLE
+
+
+@given(scenes.histories)
+def test_without_fail_closed_no_silence_ever_closes(history: list[tuple]) -> None:
+    verdict, _ = scenes.played(history)
+    assert verdict.reason is not Reason.UNVERIFIED
+
+
+HELD_KINDS = [reason for reason in SOON if reason in OUR_FAULT_CAN_CAUSE]
+KEYS_OWN = [reason for reason in SOON if reason not in OUR_FAULT_CAN_CAUSE]
+
+
+def braking(verdict: Verdict, *steps: tuple[Observation, datetime]) -> Verdict:
+    for observation, now in steps:
+        verdict = weigh(verdict, observation, now=now, policy=POLICY, detected_by=DetectedBy.POLL, braked=True)
+    return verdict
+
+
+@pytest.mark.parametrize("reason", HELD_KINDS)
+def test_the_brake_holds_a_confirmed_denial_that_our_own_fault_can_cause(reason: Reason) -> None:
+    held = braking(FRESH, (denied(reason), NOW), (denied(reason), NOW + CONFIRM))
+    assert (held.outcome, held.number) == (Outcome.USABLE, FRESH.number)
+    assert held.suspicion == Suspicion(reason, f"denied: {reason}", NOW, held_since=NOW + CONFIRM)
+    most = NOW + CONFIRM + POLICY.brake_max_hold
+    assert braking(held, (denied(reason), most - SECOND)).outcome is Outcome.USABLE
+    assert braking(held, (denied(reason), most)).reason is reason
+    assert braking(held, (usable(), most)).suspicion is None
+    assert braking(held, (unverified(), most)).suspicion == held.suspicion
+    assert after(held, (denied(reason), NOW + 2 * CONFIRM)).reason is reason
+
+
+@pytest.mark.parametrize("reason", KEYS_OWN)
+def test_what_the_vault_says_of_its_key_is_never_held(reason: Reason) -> None:
+    assert braking(FRESH, (denied(reason), NOW), (denied(reason), NOW + CONFIRM)).reason is reason
+    held = braking(FRESH, (denied(), NOW), (denied(), NOW + CONFIRM))
+    assert braking(held, (denied(reason), NOW + 2 * CONFIRM)).reason is reason
+
+
+@given(scenes.histories)
+def test_under_the_brake_no_denial_is_ever_nearer_than_without_it_and_no_longer_than_the_hold(history: list) -> None:
+    free, braked, now = FRESH, FRESH, NOW
+    for observation, gap, _ in history:
+        now += gap
+        free, braked = after(free, (observation, now)), braking(braked, (observation, now))
+        if braked.outcome is Outcome.DENIED and braked.reason in OUR_FAULT_CAN_CAUSE:
+            assert free.outcome is Outcome.DENIED or braked.proving_since is not None
+        if braked.suspicion is not None and braked.suspicion.held_since is not None:
+            held_for = now - braked.suspicion.held_since
+            assert held_for < POLICY.brake_max_hold or observation.outcome is Outcome.UNVERIFIED
+
+
+@given(scenes.verdicts, scenes.gaps)
+def test_only_a_held_denial_can_be_applied_or_discarded_by_word(played: tuple, gap: timedelta) -> None:
+    verdict, now = played
+    assert applied(verdict, now=now + gap, detected_by=DetectedBy.OPERATOR) == verdict
+    assert discarded(verdict) == verdict
+
+
+def test_a_held_denial_becomes_the_verdict_on_an_operators_word_or_begins_anew() -> None:
+    held = braking(FRESH, (denied(), NOW), (denied(), NOW + CONFIRM))
+    word = applied(held, now=NOW + HOUR, detected_by=DetectedBy.OPERATOR)
+    assert (word.outcome, word.reason, word.number, word.suspicion) == (
+        Outcome.DENIED,
+        Reason.ACCESS_DENIED,
+        held.number + 1,
+        None,
+    )
+    assert after(discarded(held), (denied(), NOW + HOUR)).suspicion == Suspicion(
+        Reason.ACCESS_DENIED, "denied: AccessDenied", NOW + HOUR
+    )

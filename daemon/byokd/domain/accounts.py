@@ -131,7 +131,7 @@ def state_message(verdict: Verdict) -> str:
     """Say in one sentence why an account is in the state that this verdict gives it, and since when it is in doubt."""
     words = "the account key can be unwrapped" if verdict.outcome is Outcome.USABLE else verdict.message
     unverified = verdict.unverified
-    if unverified is None or not unverified.told:
+    if unverified is None or not unverified.told or verdict.reason is Reason.UNVERIFIED:
         return words
     return f"{words}, but that could not be verified since {instant(unverified.since)}: {unverified.reason}"
 

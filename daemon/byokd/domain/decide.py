@@ -19,7 +19,7 @@ from byokd.domain.verdict import (
     WatchWarning,
 )
 from byokd.domain.vocabulary import DetectedBy, EventType, Outcome, WarningKind
-from byokd.domain.weigh import confirm_after, weigh
+from byokd.domain.weigh import confirm_after, steadiness, weigh
 
 CandidateAnswer = Probe | Refused | NoAnswer
 """What proving a newer version gave: its new probe, wrapped and unwrapped by the vault, or why not."""
@@ -100,7 +100,7 @@ def _newer(watch: Watch, newest: KeyFacts) -> bool:
     return not older and newest.version not in watch.adopted
 
 
-def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: float) -> Decision:
+def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: float, braked: bool = False) -> Decision:
     """Weigh a look at a watch.
 
     Args:
@@ -109,6 +109,7 @@ def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: f
         now: when the check ended (UTC).
         policy: the times.
         jitter: a random number from -1 to 1 that spreads the next check.
+        braked: whether the brake holds what our own fault can cause.
     """
     observations: dict[WrappingVersionId, Observation] = {}
     verdicts: dict[WrappingVersionId, Verdict] = {}
@@ -116,7 +117,9 @@ def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: f
         seen = next(entry for entry in look.seen if entry.version == version.version)
         observation = judge(seen)
         observations[version.id] = observation
-        verdicts[version.id] = weigh(version.verdict, observation, now=now, policy=policy, detected_by=look.detected_by)
+        verdicts[version.id] = weigh(
+            version.verdict, observation, now=now, policy=policy, detected_by=look.detected_by, braked=braked
+        )
     adoption = _adoption(watch, look, now=now) if observations[watch.current].outcome is Outcome.USABLE else None
     warnings = _warnings(watch, look, now=now)
     changed = {item.id: verdicts[item.id] for item in watch.versions if verdicts[item.id] != item.verdict}
@@ -212,12 +215,24 @@ def _events(
 
 def _delay(verdict: Verdict, observation: Observation, now: datetime, policy: Policy, jitter: float) -> timedelta:
     """Say how soon to look again at a version, from stored facts alone."""
+    if verdict.suspicion is not None and verdict.suspicion.held_since is not None:
+        return _delay_of_held(verdict.suspicion.held_since, now, policy)
     if verdict.suspicion is not None:
         # From the first denial on, looking every `confirm_after` bounds when the change is published; the slower
         # kinds of denial use it to notice soon that they were wrong.
         left = verdict.suspicion.since + confirm_after(verdict.suspicion.reason, policy) - now
         return min(max(left, timedelta(0)), policy.confirm_after) or policy.confirm_after
+    if verdict.proving_since is not None and observation.outcome is not Outcome.UNVERIFIED:
+        left = verdict.proving_since + steadiness(verdict, policy, now=now) - now
+        return min(max(left, timedelta(0)), policy.recheck_first) or policy.recheck_first
     if verdict.outcome is Outcome.DENIED and observation.outcome is not Outcome.UNVERIFIED:
         # Waiting as long as it has lasted doubles the distance between looks.
         return min(max(now - verdict.recheck_from, policy.recheck_first), policy.recheck_most)
     return policy.check_interval * (1 + policy.check_jitter * jitter)
+
+
+def _delay_of_held(since: datetime, now: datetime, policy: Policy) -> timedelta:
+    """Say how soon to look again at what the brake holds: as at a denied version, and when the hold ends."""
+    left = since + policy.brake_max_hold - now
+    wait = min(max(now - since, policy.recheck_first), policy.recheck_most)
+    return min(wait, max(left, policy.confirm_after))

@@ -16,6 +16,7 @@ _MENDS: Mapping[Reason, str] = {
     Reason.KEY_VERSION_NOT_FOUND: "restore the key from a backup that holds the version",
     Reason.PROBE_MISMATCH: "restore the key from a backup; tell whoever runs byokd, for this should not happen",
     Reason.WRONG_TENANT: "move the vault back to the account's tenant",
+    Reason.UNVERIFIED: "byokd must reach the vault again: whoever runs it sees in `byokd doctor` what is amiss",
 }
 _THEN = "the account then works again by itself"
 

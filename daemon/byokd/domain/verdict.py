@@ -17,11 +17,17 @@ from byokd.domain.vocabulary import DetectedBy, Outcome, Reason, WarningKind
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A first denial that awaits its confirmation. `since` is when it was first seen."""
+    """A denial that does not count yet.
+
+    Attributes:
+        since: when it was first seen.
+        held_since: when it was confirmed and the brake held it; None while it awaits its confirmation.
+    """
 
     reason: Reason
     message: str
     since: datetime
+    held_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,10 @@ class Verdict:
         since: when `outcome` or `reason` last changed.
         recheck_from: what the backoff of a denied version counts from: `since`, or a later hint.
         observed_at: when what `outcome` rests on was seen.
+        flips: how often the version recovered, or was denied for another reason, each within `Policy.flap_window` of
+            the time before; a denial of a usable version does not count, because it is never delayed.
+        flipped_at: when it did so last.
+        proving_since: when a denied version that flips too often was first seen usable again.
     """
 
     outcome: Outcome
@@ -55,6 +65,9 @@ class Verdict:
     suspicion: Suspicion | None = None
     unverified: Unverified | None = None
     evidence: tuple[Evidence, ...] = ()
+    flips: int = 0
+    flipped_at: datetime | None = None
+    proving_since: datetime | None = None
 
     @classmethod
     def adopted(cls, now: datetime, *, detected_by: DetectedBy) -> "Verdict":
@@ -144,3 +157,7 @@ class Policy:
     recheck_first: timedelta
     recheck_most: timedelta
     unverified_after: timedelta
+    fail_closed_after: timedelta | None
+    flap_window: timedelta
+    flaps_free: int
+    brake_max_hold: timedelta

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     KEY_VERSION_NOT_FOUND = "KeyVersionNotFound"
     PROBE_MISMATCH = "ProbeMismatch"
     WRONG_TENANT = "WrongTenant"
+    UNVERIFIED = "Unverified"
 
     THROTTLED = "Throttled"
     VAULT_ERROR = "VaultError"

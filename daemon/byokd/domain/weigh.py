@@ -1,93 +1,271 @@
-"""The verdict of one wrapping version after one more observation: suspect, confirm, recover, note what is unverified.
+"""The verdict of one wrapping version after one more observation: suspect, confirm, hold, recover, note silence.
 
-Pure, from stored facts and arguments alone.
+Pure, from stored facts and arguments alone. The rules are read from the top; the first that has something to say
+decides.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
 from byokd.domain.judge import Observation
 from byokd.domain.verdict import Policy, Suspicion, Unverified, Verdict
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 
 
-def weigh(
-    verdict: Verdict, observation: Observation, *, now: datetime, policy: Policy, detected_by: DetectedBy
-) -> Verdict:
-    """Give the verdict after one more observation of its version."""
-    if observation.outcome is Outcome.UNVERIFIED:
-        return _unverified(verdict, observation, now=now, policy=policy)
-    verified = replace(verdict, unverified=None)
-    if verdict.unverified is not None and verdict.unverified.told:
-        verified = replace(verified, number=verdict.number + 1)
-    if observation.outcome is Outcome.USABLE:
-        if verdict.outcome is Outcome.USABLE:
-            return replace(verified, suspicion=None)
-        return _changed(verified, observation, now=now, detected_by=detected_by)
-    return _denied(verified, observation, now=now, policy=policy, detected_by=detected_by)
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """One verdict and one more observation of its version.
+
+    Attributes:
+        verdict: as stored.
+        seen: what was seen now.
+        braked: whether the brake holds back what our own fault can cause.
+    """
+
+    verdict: Verdict
+    seen: Observation
+    now: datetime
+    policy: Policy
+    detected_by: DetectedBy
+    braked: bool
+
+    @property
+    def reason(self) -> Reason:
+        """Why it is denied or unverified."""
+        if self.seen.reason is None:
+            raise AssertionError(f"{self.seen.outcome} has a reason")
+        return self.seen.reason
+
+    @property
+    def answered(self) -> Verdict:
+        """The verdict, no longer unverified: the vault said something of the key."""
+        told = self.verdict.unverified is not None and self.verdict.unverified.told
+        return replace(self.verdict, unverified=None, number=self.verdict.number + 1 if told else self.verdict.number)
+
+    @property
+    def was_usable(self) -> bool:
+        """Whether the version is usable so far."""
+        return self.verdict.outcome is Outcome.USABLE
 
 
-def _unverified(verdict: Verdict, observation: Observation, *, now: datetime, policy: Policy) -> Verdict:
-    """Leave the outcome and any suspicion as they are; say once, after a while, that it is unverified."""
-    reason = observation.reason
-    if reason is None:
-        raise AssertionError("an unverified observation has a reason")
-    before = verdict.unverified
+Rule = Callable[[Weighing], Verdict | None]
+
+
+def silent_for_too_long(case: Weighing) -> Verdict | None:
+    """No answer for `fail_closed_after`, where that is set: who wants it so is closed without a denial."""
+    limit, before = case.policy.fail_closed_after, case.verdict.unverified
+    if case.seen.outcome is not Outcome.UNVERIFIED or not case.was_usable or limit is None or before is None:
+        return None
+    if case.now - before.since < limit:
+        return None
+    message = f"the key could not be checked for {_words(limit)}: {case.reason}"
+    closed = Observation(Outcome.DENIED, Reason.UNVERIFIED, message, case.seen.evidence)
+    return replace(_changed(case, closed), unverified=Unverified(case.reason, before.since, told=True))
+
+
+def silent(case: Weighing) -> Verdict | None:
+    """No answer: outcome and suspicion stay as they are; after a while it is told, once."""
+    if case.seen.outcome is not Outcome.UNVERIFIED:
+        return None
+    before = case.verdict.unverified
     if before is None:
-        return replace(verdict, unverified=Unverified(reason, now))
-    if not before.told and now - before.since >= policy.unverified_after:
-        return replace(verdict, unverified=Unverified(reason, before.since, told=True), number=verdict.number + 1)
-    return replace(verdict, unverified=replace(before, reason=reason))
+        return replace(case.verdict, unverified=Unverified(case.reason, case.now))
+    if not before.told and case.now - before.since >= case.policy.unverified_after:
+        told = Unverified(case.reason, before.since, told=True)
+        return replace(case.verdict, unverified=told, number=case.verdict.number + 1)
+    return replace(case.verdict, unverified=replace(before, reason=case.reason))
 
 
-def _denied(
-    verdict: Verdict, observation: Observation, *, now: datetime, policy: Policy, detected_by: DetectedBy
-) -> Verdict:
-    """Suspect first; confirm by a second denial that comes late enough, with nothing usable between."""
-    reason = observation.reason
-    if reason is None:
-        raise AssertionError("a denial has a reason")
-    if verdict.outcome is Outcome.DENIED and verdict.reason is reason:
-        hinted = detected_by is not DetectedBy.POLL
-        return replace(verdict, suspicion=None, recheck_from=now if hinted else verdict.recheck_from)
-    suspicion = verdict.suspicion
-    if suspicion is None or _starts_anew(suspicion, reason, of=verdict.outcome, now=now):
-        return replace(verdict, suspicion=Suspicion(reason, observation.message, now))
-    if now - suspicion.since >= confirm_after(reason, policy):
-        return _changed(verdict, observation, now=now, detected_by=detected_by)
-    if reason is Reason.NETWORK_BLOCKED:
-        return verdict  # a suspicion that is confirmed sooner stands, or two kinds in turn would never be confirmed
-    return replace(verdict, suspicion=replace(suspicion, reason=reason, message=observation.message))
+def usable_as_before(case: Weighing) -> Verdict | None:
+    """The probe opened: whatever was suspected was wrong."""
+    if case.seen.outcome is not Outcome.USABLE or not case.was_usable:
+        return None
+    return replace(case.answered, suspicion=None)
 
 
-def _starts_anew(suspicion: Suspicion, reason: Reason, *, of: Outcome, now: datetime) -> bool:
-    """Tell whether a denial is the first of its kind, so that what was suspected before does not confirm it.
+def usable_but_flapping(case: Weighing) -> Verdict | None:
+    """The probe opened, but the version came and went too often lately: it has to stay for a while first."""
+    if case.seen.outcome is not Outcome.USABLE:
+        return None
+    since = case.verdict.proving_since
+    if since is None or since > case.now:
+        since = case.now
+    if case.now - since >= steadiness(case.verdict, case.policy, now=case.now):
+        return None
+    return replace(case.answered, suspicion=None, proving_since=since)
 
-    Of a denied version, any other reason is. Of a usable one, only a denial after network rules alone refused: they say
-    nothing of the key, and one odd answer must not count at once because they stood for a while. A suspicion from the
+
+def usable_again(case: Weighing) -> Verdict | None:
+    """The probe opened: the full proof, and the only one."""
+    if case.seen.outcome is not Outcome.USABLE:
+        return None
+    return _flipped(case)
+
+
+def denied_as_before(case: Weighing) -> Verdict | None:
+    """The same denial once more: a hint shortens the wait for the next look."""
+    if case.was_usable or case.verdict.reason is not case.reason:
+        return None
+    hinted = case.detected_by is not DetectedBy.POLL
+    recheck_from = case.now if hinted else case.verdict.recheck_from
+    return replace(case.answered, suspicion=None, proving_since=None, recheck_from=recheck_from)
+
+
+def first_denial(case: Weighing) -> Verdict | None:
+    """The first of its kind is only suspected.
+
+    Of a denied version, any other reason is the first. Of a usable one, also a denial after a while of those alone that
+    say nothing of the key: one odd answer must not count at once because they stood for long. A suspicion from the
     future (the clock was set back) starts anew too, or it would wait for the clock.
     """
-    if suspicion.since > now:
-        return True
-    if of is Outcome.DENIED:
-        return suspicion.reason is not reason
-    return suspicion.reason is Reason.NETWORK_BLOCKED and reason is not Reason.NETWORK_BLOCKED
+    suspicion = case.verdict.suspicion
+    if suspicion is not None and suspicion.since <= case.now:
+        if not case.was_usable and suspicion.reason is case.reason:
+            return None
+        if case.was_usable and (suspicion.reason not in SLOW or case.reason in SLOW):
+            return None
+    return replace(case.answered, suspicion=Suspicion(case.reason, case.seen.message, case.now), proving_since=None)
 
 
-def _changed(verdict: Verdict, observation: Observation, *, now: datetime, detected_by: DetectedBy) -> Verdict:
-    return Verdict(
-        outcome=observation.outcome,
-        reason=observation.reason,
-        message=observation.message,
+def denied_too_soon(case: Weighing) -> Verdict | None:
+    """A second denial counts only when the first has stood long enough."""
+    suspicion = case.verdict.suspicion
+    if suspicion is None:
+        raise AssertionError("the first denial was passed over")
+    wait = confirm_after(case.reason, case.policy)
+    if not case.was_usable:
+        wait = max(wait, steadiness(case.verdict, case.policy, now=case.now))
+    if case.now - suspicion.since >= wait:
+        return None
+    if case.reason in SLOW and suspicion.reason not in SLOW:
+        return (
+            case.answered
+        )  # a suspicion that is confirmed sooner stands, or two kinds in turn would never be confirmed
+    return replace(case.answered, suspicion=replace(suspicion, reason=case.reason, message=case.seen.message))
+
+
+def held_by_the_brake(case: Weighing) -> Verdict | None:
+    """Confirmed, but it looks like our own fault: held for `brake_max_hold`, while nothing is used unproved."""
+    suspicion = case.verdict.suspicion
+    if not (case.braked and case.was_usable and suspicion is not None and case.reason in OUR_FAULT_CAN_CAUSE):
+        return None
+    since = suspicion.held_since
+    if since is None or since > case.now:
+        since = case.now
+    if case.now - since >= case.policy.brake_max_hold:
+        return None
+    held = replace(suspicion, reason=case.reason, message=case.seen.message, held_since=since)
+    return replace(case.answered, suspicion=held)
+
+
+def confirmed(case: Weighing) -> Verdict | None:
+    """Denied again, late enough, with nothing usable between."""
+    return _changed(case, case.seen) if case.was_usable else _flipped(case)
+
+
+RULES: tuple[Rule, ...] = (
+    silent_for_too_long,
+    silent,
+    usable_as_before,
+    usable_but_flapping,
+    usable_again,
+    denied_as_before,
+    first_denial,
+    denied_too_soon,
+    held_by_the_brake,
+    confirmed,
+)
+"""How verdicts come and go, in the order in which it is read."""
+
+SLOW = frozenset({Reason.NETWORK_BLOCKED})
+"""Denials that say nothing of the key and are often about ourselves: they have to stand for longer."""
+
+
+def weigh(
+    verdict: Verdict,
+    observation: Observation,
+    *,
+    now: datetime,
+    policy: Policy,
+    detected_by: DetectedBy,
+    braked: bool = False,
+) -> Verdict:
+    """Give the verdict after one more observation of its version."""
+    case = Weighing(verdict, observation, now, policy, detected_by, braked)
+    for rule in RULES:
+        if (weighed := rule(case)) is not None:
+            return weighed
+    raise AssertionError(f"no rule covers {observation.outcome}")
+
+
+def confirm_after(reason: Reason, policy: Policy) -> timedelta:
+    """How long a denial must stand before it counts: network rules often refuse our own new address for a while."""
+    return policy.confirm_network_after if reason in SLOW else policy.confirm_after
+
+
+def steadiness(verdict: Verdict, policy: Policy, *, now: datetime) -> timedelta:
+    """How long a denied version must be seen otherwise before that counts: nothing, unless it changes all the time."""
+    since = verdict.flipped_at
+    if since is None or not timedelta(0) <= now - since <= policy.flap_window:
+        return timedelta(0)
+    beyond = verdict.flips - policy.flaps_free
+    if beyond < 0:
+        return timedelta(0)
+    # The exponent has a bound of its own: the longest wait is reached long before.
+    return min(policy.recheck_first * (1 << min(beyond, 16)), policy.recheck_most)
+
+
+def applied(verdict: Verdict, *, now: datetime, detected_by: DetectedBy) -> Verdict:
+    """Give the verdict that a held denial becomes when it is confirmed by an operator; any other stays as it is."""
+    held = verdict.suspicion
+    if held is None or held.held_since is None:
+        return verdict
+    return replace(
+        verdict,
+        outcome=Outcome.DENIED,
+        reason=held.reason,
+        message=held.message,
         since=now,
         number=verdict.number + 1,
         detected_by=detected_by,
         observed_at=now,
         recheck_from=now,
-        evidence=observation.evidence,
+        suspicion=None,
     )
 
 
-def confirm_after(reason: Reason, policy: Policy) -> timedelta:
-    """How long a denial must stand before it counts: network rules often refuse our own new address for a while."""
-    return policy.confirm_network_after if reason is Reason.NETWORK_BLOCKED else policy.confirm_after
+def discarded(verdict: Verdict) -> Verdict:
+    """Give the verdict without its held denial: the next denial is a first one again."""
+    held = verdict.suspicion
+    return verdict if held is None or held.held_since is None else replace(verdict, suspicion=None)
+
+
+def _changed(case: Weighing, to: Observation) -> Verdict:
+    """Give the verdict that an observation becomes."""
+    return Verdict(
+        outcome=to.outcome,
+        reason=to.reason,
+        message=to.message,
+        since=case.now,
+        number=case.answered.number + 1,
+        detected_by=case.detected_by,
+        observed_at=case.now,
+        recheck_from=case.now,
+        evidence=to.evidence,
+        flips=case.verdict.flips,
+        flipped_at=case.verdict.flipped_at,
+    )
+
+
+def _flipped(case: Weighing) -> Verdict:
+    """Give the verdict that a denied version's other observation becomes, and count how often that happened lately."""
+    before = case.verdict.flipped_at
+    lately = before is not None and timedelta(0) <= case.now - before <= case.policy.flap_window
+    return replace(_changed(case, case.seen), flips=case.verdict.flips + 1 if lately else 1, flipped_at=case.now)
+
+
+def _words(time: timedelta) -> str:
+    minutes, seconds = divmod(round(time.total_seconds()), 60)
+    return f"{minutes} min" if not seconds else f"{round(time.total_seconds())} s"

@@ -32,7 +32,7 @@ from byokd.runtime.tailing import Tailing
 from byokd.runtime.unwrapping import LiveUnwraps
 from byokd.runtime.values import ProtectedValues
 from byokd.runtime.verifying import Verifier
-from byokd.settings import CheckSettings, Settings
+from byokd.settings import BrakeSettings, CheckSettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Service:
             fresh_keys=self.outside.fresh_keys,
             clock=self.clock,
             randomness=self.outside.randomness,
-            policy=policy(checks),
+            policy=policy(checks, self.settings.brake),
             deadline=checks.deadline,
             metrics=self.metrics,
             doubts=self.doubts,
@@ -284,7 +284,7 @@ class Service:
         self.publisher.notify()
 
 
-def policy(checks: CheckSettings) -> Policy:
+def policy(checks: CheckSettings, brake: BrakeSettings) -> Policy:
     """Give the times that `decide` weighs with."""
     return Policy(
         check_interval=checks.interval,
@@ -294,4 +294,8 @@ def policy(checks: CheckSettings) -> Policy:
         recheck_first=checks.recheck_first,
         recheck_most=checks.recheck_most,
         unverified_after=checks.unverified_after,
+        fail_closed_after=checks.fail_closed_after,
+        flap_window=checks.flap_window,
+        flaps_free=checks.flaps_free,
+        brake_max_hold=brake.max_hold,
     )

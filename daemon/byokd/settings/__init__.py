@@ -171,6 +171,18 @@ class CheckSettings(_Group):
     unverified_after: Duration = timedelta(minutes=15)
     """A version that could not be verified for this long is reported, once."""
 
+    fail_closed_after: Duration | None = None
+    """A version that could not be verified for this long makes its accounts Inaccessible, with the reason `Unverified`,
+    although nothing denied the key. Unset: never, for then trouble of ours would be an outage of the customers'."""
+
+    flap_window: Duration = timedelta(hours=1)
+    """A version that recovers, or is denied for yet another reason, again within this time flips."""
+
+    flaps_free: Annotated[int, Field(ge=1, le=100)] = 3
+    """So many times it may flip before a recovery, or another reason, must be seen to last: for `recheck_first` at
+    first, doubling to `recheck_most`. A key that comes and goes every few seconds then changes its accounts some 15
+    times an hour. A denial of a usable version is never delayed."""
+
     vault_backoff_first: Duration = timedelta(seconds=2)
     """First wait of a vault that fails or throttles; it doubles, and one watch probes it while the rest wait."""
 
@@ -187,9 +199,18 @@ class CheckSettings(_Group):
     def _related(self) -> Self:
         if self.recheck_most < self.recheck_first:
             raise ValueError("recheck_most is shorter than recheck_first")
+        if self.fail_closed_after is not None and self.fail_closed_after < self.unverified_after:
+            raise ValueError("fail_closed_after is shorter than unverified_after: accounts would close unannounced")
         if self.vault_backoff_most < self.vault_backoff_first:
             raise ValueError("vault_backoff_most is shorter than vault_backoff_first")
         return self
+
+
+class BrakeSettings(_Group):
+    """The brake: holds back denials that look like our own fault. Meanwhile every use needs a live unwrap."""
+
+    max_hold: Duration = timedelta(hours=1)
+    """Longest time that a confirmed denial is held. Then it counts, if the vault still denies."""
 
 
 class RewrapSettings(_Group):
@@ -336,6 +357,7 @@ class Settings(_Group):
     identities: Mapping[Name, IdentitySettings] = Field(default_factory=dict)
     """Credential sources by name, such as `[identities.platform]`."""
     checks: CheckSettings = CheckSettings()
+    brake: BrakeSettings = BrakeSettings()
     rewrap: RewrapSettings = RewrapSettings()
     values: ValueSettings = ValueSettings()
     service_keys: ServiceKeySettings = ServiceKeySettings()

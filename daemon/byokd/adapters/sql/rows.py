@@ -59,9 +59,13 @@ def verdict_values(verdict: Verdict) -> Values:
         "suspicion_reason": None if suspicion is None else str(suspicion.reason),
         "suspicion_message": None if suspicion is None else suspicion.message,
         "suspicion_since": None if suspicion is None else suspicion.since,
+        "held_since": None if suspicion is None else suspicion.held_since,
         "unverified_reason": None if unverified is None else str(unverified.reason),
         "unverified_since": None if unverified is None else unverified.since,
         "unverified_told": unverified is not None and unverified.told,
+        "flips": verdict.flips,
+        "flipped_at": verdict.flipped_at,
+        "proving_since": verdict.proving_since,
         "evidence": [
             [entry.operation, entry.status, entry.code, entry.inner_code, entry.request_id]
             for entry in verdict.evidence
@@ -83,7 +87,9 @@ def verdict_of(row: AnyRow) -> Verdict:
         suspicion=(
             None
             if row.suspicion_reason is None
-            else Suspicion(Reason(row.suspicion_reason), row.suspicion_message, row.suspicion_since)
+            else Suspicion(
+                Reason(row.suspicion_reason), row.suspicion_message, row.suspicion_since, held_since=row.held_since
+            )
         ),
         unverified=(
             None
@@ -91,6 +97,9 @@ def verdict_of(row: AnyRow) -> Verdict:
             else Unverified(Reason(row.unverified_reason), row.unverified_since, told=row.unverified_told)
         ),
         evidence=tuple(Evidence(*entry) for entry in row.evidence),
+        flips=row.flips,
+        flipped_at=row.flipped_at,
+        proving_since=row.proving_since,
     )
 
 

@@ -97,9 +97,13 @@ class WrappingVersionColumns(TypedColumns):
     suspicion_reason: Named[str | None]
     suspicion_message: Named[str | None]
     suspicion_since: Named[datetime | None] = Column(Instant)
+    held_since: Named[datetime | None] = Column(Instant)
     unverified_reason: Named[str | None]
     unverified_since: Named[datetime | None] = Column(Instant)
     unverified_told: Named[bool] = Column(Boolean, nullable=False)
+    flips: Named[int]
+    flipped_at: Named[datetime | None] = Column(Instant)
+    proving_since: Named[datetime | None] = Column(Instant)
     evidence: Named[Any] = Column(Document, nullable=False)
 
 

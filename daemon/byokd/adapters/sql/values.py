@@ -32,6 +32,7 @@ _GATE = (
         wrapping_versions.c.suspicion_reason,
         wrapping_versions.c.suspicion_message,
         wrapping_versions.c.suspicion_since,
+        wrapping_versions.c.held_since,
     )
     .join(
         account_keys,
@@ -74,7 +75,9 @@ def gate(connection: Connection, account_id: AccountId) -> Gate | None:
 def _standing(row: AnyRow) -> Standing:
     suspicion = None
     if row.suspicion_reason is not None:
-        suspicion = Suspicion(Reason(row.suspicion_reason), row.suspicion_message, row.suspicion_since)
+        suspicion = Suspicion(
+            Reason(row.suspicion_reason), row.suspicion_message, row.suspicion_since, held_since=row.held_since
+        )
     return Standing(
         outcome=Outcome(row.outcome),
         reason=None if row.denied_for is None else Reason(row.denied_for),
