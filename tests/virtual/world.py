@@ -372,6 +372,15 @@ class World:
         await self.until(is_told, within=within)
         return self.told(account, type_)[times - 1]
 
+    async def until_told_state(self, account: AccountId, state: State, *, within: float) -> None:
+        """Wait until the last event of an account tells that state."""
+
+        async def is_told() -> bool:
+            told = self.told(account)
+            return bool(told) and told[-1]["data"]["state"] == state
+
+        await self.until(is_told, within=within)
+
     def told(self, account: AccountId, type_: str | None = None) -> list[dict[str, Any]]:
         """Events on the bus, each once, in the order of their first arrival."""
         return _once([event for event in self.bus.told(account) if type_ in {None, event["type"]}])

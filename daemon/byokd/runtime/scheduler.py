@@ -10,7 +10,7 @@ import structlog
 
 from byokd.domain.decide import Decision
 from byokd.domain.identifiers import VaultHost, WatchId
-from byokd.domain.verdict import Watch
+from byokd.domain.verdict import Verdict, Watch
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyTarget, StaleError, Store, StoreUnavailableError
 from byokd.runtime.checker import Checked, Checker
@@ -223,10 +223,16 @@ class Scheduler:
         checks.create_task(self._presume(entry, pace, pace.silence), name=f"presume-{entry.watch.id}")
 
     def _has_news_of_silence(self, watch: Watch) -> bool:
-        """Whether the store does not yet know, or the bus does not yet hear, that the watch is unverified."""
-        told_before = self._clock.now() - self._settings.unverified_after
-        states = [version.verdict.unverified for version in watch.versions]
-        return any(state is None or (not state.told and state.since <= told_before) for state in states)
+        """Whether the store does not yet know, or the bus does not yet hear, what the silence makes of the watch."""
+        return any(self._makes_news(version.verdict) for version in watch.versions)
+
+    def _makes_news(self, verdict: Verdict) -> bool:
+        silent = verdict.unverified
+        if silent is None:
+            return True
+        age, closing = self._clock.now() - silent.since, self._settings.fail_closed_after
+        closes = closing is not None and verdict.outcome is Outcome.USABLE and age >= closing
+        return closes or (not silent.told and age >= self._settings.unverified_after)
 
     async def _presume(self, entry: _Entry, pace: Pace, reason: Reason) -> None:
         due = self._clock.monotonic() + STORE_RETRY_SECONDS
