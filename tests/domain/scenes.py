@@ -19,6 +19,7 @@ from byokd.domain.identifiers import (
 from byokd.domain.judge import Observation, Seen, judge
 from byokd.domain.verdict import Policy, Probe, Verdict, Watch, WrappingVersion
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason, RefusalKind
+from byokd.domain.weigh import SLOW
 
 NOW = datetime(2026, 11, 5, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -54,7 +55,7 @@ TROUBLE = (
     Reason.TOKEN_UNAVAILABLE,
 )
 DENIALS = tuple(reason for reason in Reason if reason not in {*TROUBLE, Reason.UNVERIFIED})
-SOON = tuple(reason for reason in DENIALS if reason is not Reason.NETWORK_BLOCKED)
+SOON = tuple(reason for reason in DENIALS if reason not in SLOW)
 
 
 def refused(kind: RefusalKind) -> Refused:
@@ -96,7 +97,7 @@ FRESH = Verdict.adopted(NOW, detected_by=DetectedBy.OPERATOR)
 
 
 def inaccessible(reason: Reason = Reason.ACCESS_DENIED) -> Verdict:
-    wait = POLICY.confirm_network_after if reason is Reason.NETWORK_BLOCKED else POLICY.confirm_after
+    wait = POLICY.confirm_network_after if reason in SLOW else POLICY.confirm_after
     return after(FRESH, (denied(reason), NOW - wait), (denied(reason), NOW))
 
 

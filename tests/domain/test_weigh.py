@@ -11,7 +11,7 @@ from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
 from byokd.domain.judge import Observation
 from byokd.domain.verdict import Suspicion, Verdict
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
-from byokd.domain.weigh import applied, discarded, weigh
+from byokd.domain.weigh import SLOW, applied, discarded, weigh
 from domain import scenes
 from domain.scenes import (
     DENIALS,
@@ -76,8 +76,8 @@ def test_only_a_second_denial_late_enough_with_nothing_usable_between_denies(his
             denials = []
         if (before.outcome, verdict.outcome) == (Outcome.USABLE, Outcome.DENIED):
             assert verdict.reason is observation.reason
-            slow = verdict.reason is Reason.NETWORK_BLOCKED
-            earlier = [at for reason, at in denials if slow or reason is not Reason.NETWORK_BLOCKED]
+            slow = verdict.reason in SLOW
+            earlier = [at for reason, at in denials if slow or reason not in SLOW]
             assert any(now - at >= (NETWORK if slow else CONFIRM) for at in earlier)
         if observation.outcome is Outcome.DENIED:
             denials.append((observation.reason, now))
@@ -117,15 +117,17 @@ def test_a_second_denial_that_comes_too_early_keeps_the_first_ones_time(early: t
     assert verdict.suspicion == Suspicion(Reason.KEY_DISABLED, "denied: KeyDisabled", NOW)
 
 
-def test_network_rules_are_believed_only_after_their_own_longer_time() -> None:
-    blocked = denied(Reason.NETWORK_BLOCKED)
+@pytest.mark.parametrize("slow", [Reason.NETWORK_BLOCKED, Reason.VAULT_NOT_FOUND])
+def test_what_says_nothing_of_the_key_is_believed_only_after_its_own_longer_time(slow: Reason) -> None:
+    blocked = denied(slow)
     waiting = after(FRESH, *((blocked, NOW + timedelta(seconds=seconds)) for seconds in range(0, 300, 5)))
     assert waiting.outcome is Outcome.USABLE
-    assert after(waiting, (blocked, NOW + NETWORK)).reason is Reason.NETWORK_BLOCKED
+    assert after(waiting, (blocked, NOW + NETWORK)).reason is slow
 
 
-def test_one_odd_denial_after_a_while_of_network_rules_is_a_first_denial() -> None:
-    blocked = denied(Reason.NETWORK_BLOCKED)
+@pytest.mark.parametrize("slow", [Reason.NETWORK_BLOCKED, Reason.VAULT_NOT_FOUND])
+def test_one_odd_denial_after_a_while_of_those_is_a_first_denial(slow: Reason) -> None:
+    blocked = denied(slow)
     odd = after(FRESH, (blocked, NOW), (blocked, NOW + HOUR / 20), (denied(), NOW + HOUR / 15))
     assert odd.outcome is Outcome.USABLE
     assert after(odd, (denied(), NOW + HOUR / 15 + CONFIRM)).reason is Reason.ACCESS_DENIED
@@ -153,7 +155,7 @@ def test_silence_between_two_denials_neither_hinders_nor_helps() -> None:
 
 @pytest.mark.parametrize("other", [reason for reason in DENIALS if reason is not Reason.ACCESS_DENIED])
 def test_another_reason_of_a_denied_version_is_confirmed_like_the_first(other: Reason) -> None:
-    wait = NETWORK if other is Reason.NETWORK_BLOCKED else CONFIRM
+    wait = NETWORK if other in SLOW else CONFIRM
     verdict = inaccessible()
     once = after(verdict, (denied(other), NOW + HOUR))
     assert (once.reason, once.number, once.suspicion.reason) == (Reason.ACCESS_DENIED, verdict.number, other)

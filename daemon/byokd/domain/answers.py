@@ -1,7 +1,7 @@
 """What a vault can answer, in byokd's words. Adapters classify once, at the edge; everything inside reads these."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from byokd.domain.identifiers import KeyVersion, shown
 from byokd.domain.vocabulary import Reason, RefusalKind
@@ -13,13 +13,18 @@ FIT_TYPES = ("RSA", "RSA-HSM")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an answer rests on, fit to be stored and shown: codes and ids, never bodies, tokens or values."""
+    """What an answer rests on, fit to be stored and shown: codes and ids, never bodies, tokens or values.
+
+    Attributes:
+        address: our own address as the vault saw it, where its network rules refused it.
+    """
 
     operation: str
     status: int | None = None
     code: str | None = None
     inner_code: str | None = None
     request_id: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,10 @@ class KeyFacts:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A genuine refusal: the vault itself said no, over verified TLS, in its own form."""
+    """A genuine refusal, in the form of who said it.
+
+    The vault itself over verified TLS; Entra for the pinned tenant; or DNS, that the vault's name is no more.
+    """
 
     kind: RefusalKind
     evidence: Evidence
@@ -69,10 +77,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Nothing that the vault said of the key: trouble on the way, at the vault, or of our own."""
+    """Nothing that the vault said of the key: trouble on the way, at the vault, or of our own.
+
+    Attributes:
+        retry_after: how long whoever answered wants to be left alone, within bounds; None when it did not say.
+    """
 
     reason: Reason
     evidence: Evidence
+    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,20 @@ def wrong_tenant(seen: Seen) -> Observation | None:
     return None
 
 
+def consent_withdrawn(seen: Seen) -> Observation | None:
+    """Entra no longer knows our application in the pinned tenant, or has disabled it, or the tenant is gone."""
+    if _refused_as(seen, RefusalKind.CONSENT_WITHDRAWN):
+        return _denied(seen, Reason.CONSENT_WITHDRAWN, "the account's tenant no longer lets this service in")
+    return None
+
+
+def vault_not_found(seen: Seen) -> Observation | None:
+    """The vault's name is not there, while names of other vaults are."""
+    if _refused_as(seen, RefusalKind.VAULT_NOT_FOUND):
+        return _denied(seen, Reason.VAULT_NOT_FOUND, "the vault's name does not exist: deleted or purged")
+    return None
+
+
 def network_blocked(seen: Seen) -> Observation | None:
     """Firewall, perimeter or closed public access: decided by the vault before authorization."""
     if _refused_as(seen, RefusalKind.NETWORK_BLOCKED):
@@ -172,6 +186,8 @@ RULES: tuple[Rule, ...] = (
     no_answer,
     probe_mismatched,
     wrong_tenant,
+    consent_withdrawn,
+    vault_not_found,
     network_blocked,
     key_disabled,
     operation_not_permitted,

@@ -15,6 +15,8 @@ _MENDS: Mapping[Reason, str] = {
     Reason.KEY_NOT_FOUND: "recover the deleted key, with all its versions",
     Reason.KEY_VERSION_NOT_FOUND: "restore the key from a backup that holds the version",
     Reason.PROBE_MISMATCH: "restore the key from a backup; tell whoever runs byokd, for this should not happen",
+    Reason.CONSENT_WITHDRAWN: "let the service's application into the tenant again: consent, and enable it there",
+    Reason.VAULT_NOT_FOUND: "recover the deleted vault, with all its keys",
     Reason.WRONG_TENANT: "move the vault back to the account's tenant",
     Reason.UNVERIFIED: "byokd must reach the vault again: whoever runs it sees in `byokd doctor` what is amiss",
 }

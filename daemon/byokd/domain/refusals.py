@@ -35,6 +35,13 @@ _OF_REFUSALS: Mapping[RefusalKind, Explanation] = {
     RefusalKind.WRONG_TENANT: Explanation(
         "the vault belongs to another tenant than the account", "check the account's tenant and the key identifier"
     ),
+    RefusalKind.CONSENT_WITHDRAWN: Explanation(
+        "the account's tenant does not let this service in",
+        "let the application of the identity into that tenant (consent), and enable it there; check the tenant",
+    ),
+    RefusalKind.VAULT_NOT_FOUND: Explanation(
+        "there is no vault of that name", "check the key identifier; recover the vault if it was deleted"
+    ),
 }
 
 

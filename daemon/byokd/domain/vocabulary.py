@@ -38,6 +38,8 @@ class Reason(StrEnum):
     KEY_VERSION_NOT_FOUND = "KeyVersionNotFound"
     PROBE_MISMATCH = "ProbeMismatch"
     WRONG_TENANT = "WrongTenant"
+    CONSENT_WITHDRAWN = "ConsentWithdrawn"
+    VAULT_NOT_FOUND = "VaultNotFound"
     UNVERIFIED = "Unverified"
 
     THROTTLED = "Throttled"
@@ -53,7 +55,7 @@ class Reason(StrEnum):
 
 
 class RefusalKind(StrEnum):
-    """What a genuine refusal by the vault, or by Entra for the pinned tenant, says."""
+    """What a genuine refusal by the vault, by Entra for the pinned tenant, or by DNS for the vault's name says."""
 
     KEY_DISABLED = "KeyDisabled"
     OPERATION_FORBIDDEN = "KeyOperationForbidden"
@@ -62,6 +64,8 @@ class RefusalKind(StrEnum):
     NOT_FOUND = "NotFound"
     BAD_REQUEST = "BadRequest"
     WRONG_TENANT = "WrongTenant"
+    CONSENT_WITHDRAWN = "ConsentWithdrawn"
+    VAULT_NOT_FOUND = "VaultNotFound"
 
 
 class WarningKind(StrEnum):

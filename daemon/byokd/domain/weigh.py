@@ -179,7 +179,7 @@ RULES: tuple[Rule, ...] = (
 )
 """How verdicts come and go, in the order in which it is read."""
 
-SLOW = frozenset({Reason.NETWORK_BLOCKED})
+SLOW = frozenset({Reason.NETWORK_BLOCKED, Reason.VAULT_NOT_FOUND})
 """Denials that say nothing of the key and are often about ourselves: they have to stand for longer."""
 
 

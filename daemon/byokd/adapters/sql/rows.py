@@ -67,7 +67,7 @@ def verdict_values(verdict: Verdict) -> Values:
         "flipped_at": verdict.flipped_at,
         "proving_since": verdict.proving_since,
         "evidence": [
-            [entry.operation, entry.status, entry.code, entry.inner_code, entry.request_id]
+            [entry.operation, entry.status, entry.code, entry.inner_code, entry.request_id, entry.address]
             for entry in verdict.evidence
         ],
     }
