@@ -1,6 +1,7 @@
 """What the runtime needs of the outside: small Protocols whose docstrings state obligations."""
 
 from byokd.ports.bus import Bus, BusMessage, BusRefusedError, BusSession, BusSilentError, BusUnavailableError
+from byokd.ports.identity import ConsentWithdrawnError, TokenUnavailableError
 from byokd.ports.machine import Clock, Ids, Randomness, ServiceManager
 from byokd.ports.sealing import (
     AccountCipher,
@@ -26,6 +27,7 @@ __all__ = [
     "BusSilentError",
     "BusUnavailableError",
     "Clock",
+    "ConsentWithdrawnError",
     "ExistsError",
     "Ids",
     "KeyService",
@@ -43,5 +45,6 @@ __all__ = [
     "StaleError",
     "Store",
     "StoreUnavailableError",
+    "TokenUnavailableError",
     "TooManyError",
 ]

@@ -14,7 +14,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from byokd.settings.kinds import AbsolutePath, Address, Duration, MqttUrl, Name, StoreUrl, Suffix, TopicPrefix
+from byokd.settings.kinds import (
+    AbsolutePath,
+    Address,
+    Duration,
+    MqttUrl,
+    Name,
+    Nameserver,
+    StoreUrl,
+    Suffix,
+    TopicPrefix,
+)
 
 
 class _Group(BaseModel):
@@ -129,6 +139,11 @@ class NetworkSettings(_Group):
     """Host patterns (`*.vault.azure.net`) to host:port, like curl's --connect-to: for split DNS, private endpoints and
     the emulator. The certificate must still be for the original name."""
 
+    nameservers: Annotated[tuple[Nameserver, ...], Field(max_length=3)] = ()
+    """DNS servers, `address` or `address:port`, that are asked whether the name of a vault that does not resolve exists
+    at all; connections never depend on them. None: the system's. A vault is taken for deleted only when every one that
+    answers says so, and knows another vault of the same cloud."""
+
 
 class IdentitySettings(_Group):
     """A credential source under a name; accounts refer to it by that name."""
@@ -160,7 +175,8 @@ class CheckSettings(_Group):
     """A denial counts only if a second one, on a new connection, is seen this much later."""
 
     confirm_network_after: Duration = timedelta(minutes=5)
-    """The same for denials by network rules, which are often about our own new address."""
+    """The same for denials by network rules, which are often about our own new address, and for vaults whose name is
+    gone."""
 
     recheck_first: Duration = timedelta(seconds=10)
     """First wait while a version is denied; it then doubles."""

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,9 @@ _HOST = r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?"
 _ON_HOSTS = rf"{_HOST}(?:,{_HOST})*/[^/?\s]+"
 _ON_SOCKET = r"/[^/?\s]+\?host=/[^?&,\s]+(?:&port=\d{1,5})?"
 _POSTGRESQL_URL = re.compile(rf"postgresql://(?:[^/@:\s]+@)?(?:{_ON_HOSTS}|{_ON_SOCKET})", re.ASCII)
+_NAMESERVER = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:]+)\](?=:|$)|(?P<any>[0-9.]+(?=:|$)|[0-9A-Fa-f:]+$))(?::(?P<port>\d{1,5}))?", re.ASCII
+)
 _MQTT_URL = re.compile(r"mqtts?://[^/@:\s]+(?::(?P<port>\d{1,5}))?", re.ASCII)
 
 MOST_DURATION = timedelta(days=3650)
@@ -46,6 +50,24 @@ def _address(value: str) -> str:
     if not separator or not host or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) >= 2**16:
         raise ValueError('not an address: write host:port, such as "127.0.0.1:8443"')
     return value
+
+
+def _nameserver(value: str) -> str:
+    match = _NAMESERVER.fullmatch(value)
+    if match is None or not 0 < int(match["port"] or 53) < 2**16 or not _is_address(match["v6"] or match["any"]):
+        raise ValueError(
+            'not a name server: write an IP address, such as "10.0.0.53" or "fd00::53", or one with a port, such as '
+            '"10.0.0.53:5353" or "[fd00::53]:5353"'
+        )
+    return value
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _topic_prefix(value: str) -> str:
@@ -93,6 +115,7 @@ StoreUrl = Annotated[str, AfterValidator(_store_url)]
 MqttUrl = Annotated[str, AfterValidator(_mqtt_url)]
 Suffix = Annotated[str, AfterValidator(_suffix)]
 Address = Annotated[str, AfterValidator(_address)]
+Nameserver = Annotated[str, AfterValidator(_nameserver)]
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
 
 

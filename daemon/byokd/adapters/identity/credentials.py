@@ -11,8 +11,9 @@ from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.identity.aio import ManagedIdentityCredential
 
+from byokd.adapters.identity.classify import TokenFault, classify_token_error
 from byokd.domain.identifiers import IdentityName, TenantId
-from byokd.ports import Clock
+from byokd.ports import Clock, ConsentWithdrawnError, TokenUnavailableError
 from byokd.settings import IdentitySettings
 
 FETCH_TIMEOUT: Final = timedelta(seconds=4)
@@ -28,6 +29,13 @@ BACKOFF_FIRST: Final = timedelta(seconds=1)
 BACKOFF_MOST: Final = timedelta(seconds=30)
 """Waits of a failing identity: doubled from the first to the longest. Meanwhile everybody fails at once."""
 
+WITHDRAWN_FOR: Final = timedelta(seconds=2)
+"""How long Entra's word that a tenant does not let us in is passed on before it is asked again.
+
+No doubling: it did answer. And shorter than the time after which a second denial confirms the first (5 s by default),
+so that one answer never counts as two.
+"""
+
 RENEW_ON_DEMAND_AFTER: Final = timedelta(seconds=30)
 """A rejected token is replaced, and claims are asked for, no sooner than this after the last token was had.
 
@@ -37,19 +45,14 @@ One vault that rejects every token must not make this service hammer the endpoin
 Transport = AsyncHttpTransport[HttpRequest, AsyncHttpResponse]
 
 
-class TokenUnavailableError(Exception):
-    """There is no token now. `code` names the cause without its text."""
-
-    def __init__(self, identity: str, *, code: str) -> None:
-        super().__init__(f"no token for the identity {identity!r}: {code}")
-        self.code = code
-
-
 class IdentityUnknownError(TokenUnavailableError):
     """No identity of that name is configured."""
 
     def __init__(self, identity: str) -> None:
         super().__init__(identity, code="IdentityUnknown")
+
+
+_EXPIRED: Final = TokenFault("Expired", withdrawn=False)
 
 
 @dataclass(slots=True)
@@ -63,7 +66,8 @@ class _Slot:
     fetched: float = 0
     failures: int = 0
     failed_until: float = 0
-    failure: str = "Expired"
+    failure: TokenFault = _EXPIRED
+    failed_for: TenantId | None = None
 
 
 class Credentials:
@@ -85,7 +89,7 @@ class Credentials:
         identity: IdentityName,
         *,
         scope: str,
-        tenant: TenantId,  # noqa: ARG002 - for the kinds of identity that can ask in more than one tenant
+        tenant: TenantId,
         claims: str | None = None,
         rejected: str | None = None,
     ) -> str:
@@ -96,25 +100,26 @@ class Credentials:
 
         Raises:
             IdentityUnknownError: no such identity is configured.
-            TokenUnavailableError: the endpoint failed, or did so a moment ago, and there is no token at hand or it is
-                the `rejected` one.
+            ConsentWithdrawnError: Entra says, or said less than WITHDRAWN_FOR ago, that `tenant` does not let the
+                identity in, and there is no token at hand or it is the `rejected` one.
+            TokenUnavailableError: the endpoint failed, or did so a moment ago; likewise.
         """
         if identity not in self._identities:
             raise IdentityUnknownError(identity)
         slot = self._slots.setdefault((identity, scope), _Slot())
         if not self._is_due(slot, claims=claims, rejected=rejected):
-            return self._usable(slot, identity)
+            return self._usable(slot, identity, tenant)
         # While one caller renews it, the others go on with the old one, unless they cannot use that.
         if slot.lock.locked() and claims is None and rejected != slot.token and self._is_usable(slot):
-            return self._usable(slot, identity)
+            return self._usable(slot, identity, tenant)
         async with slot.lock:
             # Somebody else may have fetched, or failed to, while this one waited.
             due = self._is_due(slot, claims=claims, rejected=rejected)
             if due and self._clock.monotonic() >= slot.failed_until:
-                await self._fetch(slot, identity, scope=scope, claims=claims)
+                await self._fetch(slot, identity, scope=scope, tenant=tenant, claims=claims)
             if slot.failures and slot.token == rejected:
-                raise TokenUnavailableError(identity, code=slot.failure)
-            return self._usable(slot, identity)
+                raise _unavailable(slot, identity, tenant)
+            return self._usable(slot, identity, tenant)
 
     async def close(self) -> None:
         """Forget all tokens."""
@@ -133,12 +138,12 @@ class Credentials:
     def _is_usable(self, slot: _Slot) -> bool:
         return slot.token is not None and self._clock.now().timestamp() < slot.usable_until
 
-    def _usable(self, slot: _Slot, identity: str) -> str:
+    def _usable(self, slot: _Slot, identity: str, tenant: TenantId) -> str:
         if slot.token is None or not self._is_usable(slot):
-            raise TokenUnavailableError(identity, code=slot.failure)
+            raise _unavailable(slot, identity, tenant)
         return slot.token
 
-    async def _fetch(self, slot: _Slot, identity: str, *, scope: str, claims: str | None) -> None:
+    async def _fetch(self, slot: _Slot, identity: str, *, scope: str, tenant: TenantId, claims: str | None) -> None:
         """Ask the endpoint once and note how it went."""
         # Managed identities ignore claims, but with any the package passes over its own cache, which hides failures.
         options: TokenRequestOptions = {"enable_cae": True, "claims": claims or "{}"}
@@ -147,8 +152,9 @@ class Credentials:
                 got = await self._source(identity).get_token_info(scope, options=options)
         except Exception as error:  # noqa: BLE001 - credentials raise all sorts; its text may hold what must not be shown
             slot.failures += 1
-            slot.failure = type(error).__name__
+            slot.failure, slot.failed_for = classify_token_error(error, tenant=tenant), tenant
             wait = min(BACKOFF_FIRST * 2 ** min(slot.failures - 1, 10), BACKOFF_MOST)
+            wait = WITHDRAWN_FOR if slot.failure.withdrawn else wait
             slot.failed_until = self._clock.monotonic() + wait.total_seconds()
         else:
             self._note(slot, got)
@@ -157,12 +163,19 @@ class Credentials:
         slot.token, slot.fetched = got.token, self._clock.monotonic()
         slot.usable_until = got.expires_on - USE_UNTIL.total_seconds()
         slot.due = min(got.refresh_on or got.expires_on, got.expires_on - RENEW_BEFORE.total_seconds())
-        slot.failures, slot.failed_until, slot.failure = 0, 0.0, "Expired"
+        slot.failures, slot.failed_until, slot.failure = 0, 0.0, _EXPIRED
 
     def _source(self, identity: str) -> ManagedIdentityCredential:
         if identity not in self._sources:
             self._sources[identity] = _managed_identity(self._identities[identity], self._transport)
         return self._sources[identity]
+
+
+def _unavailable(slot: _Slot, identity: str, tenant: TenantId) -> TokenUnavailableError:
+    # What one tenant says of us is no other tenant's word.
+    withdrawn = slot.failure.withdrawn and slot.failed_for == tenant
+    kind = ConsentWithdrawnError if withdrawn else TokenUnavailableError
+    return kind(identity, code=slot.failure.code)
 
 
 def _managed_identity(settings: IdentitySettings, transport: Transport) -> ManagedIdentityCredential:

@@ -18,6 +18,7 @@ from byokd.adapters.keyvault.classify import (
     Reply,
     classify_trouble,
     classify_unasked,
+    consent_withdrawn,
     foreign,
     no_token,
     unauthorized,
@@ -25,7 +26,7 @@ from byokd.adapters.keyvault.classify import (
 )
 from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
-from byokd.ports import KeyTarget
+from byokd.ports import ConsentWithdrawnError, KeyTarget
 
 _HEADERS: Final = {"Accept": "application/json", "User-Agent": "byokd"}
 _JSON: Final = {"Content-Type": "application/json"}
@@ -47,7 +48,8 @@ class TokenSource(Protocol):
         """Give a token for `scope` in `tenant`; quick when one is at hand.
 
         With `claims`, or when the one at hand is `rejected`, a new one is fetched, as far as the source's own bounds
-        allow. Any exception means that there is none; its `code` attribute, if it has one, becomes evidence.
+        allow. Any exception means that there is none; its `code` attribute, if it has one, becomes evidence. Only
+        ConsentWithdrawnError is the customer's word; everything else is our own trouble.
         """
         ...
 
@@ -87,7 +89,7 @@ class Channel:
                 return asked
             claims = asked.claims
         token = await self._token(target, call, claims=claims, rejected=None)
-        if isinstance(token, NoAnswer):
+        if not isinstance(token, str):
             return token
         reply = await self._send(target, call, token)
         if isinstance(reply, NoAnswer) or reply.status != HTTPStatus.UNAUTHORIZED:
@@ -96,7 +98,7 @@ class Channel:
         if not isinstance(again, Challenge):
             return again
         fresh = await self._token(target, call, claims=again.claims, rejected=token)
-        return fresh if isinstance(fresh, NoAnswer) else await self._send(target, call, fresh)
+        return await self._send(target, call, fresh) if isinstance(fresh, str) else fresh
 
     async def _challenged(self, target: KeyTarget, call: Call) -> Challenge | Refused | NoAnswer:
         reply = await self._send(target, call, None)
@@ -127,13 +129,15 @@ class Channel:
 
     async def _token(
         self, target: KeyTarget, call: Call, *, claims: str | None, rejected: str | None
-    ) -> str | NoAnswer:
+    ) -> str | Refused | NoAnswer:
         scope = f"{resource_of(target.key.host)}/.default"
         try:
             return await self._tokens.token(
                 target.identity, scope=scope, tenant=target.tenant, claims=claims, rejected=rejected
             )
-        except Exception as error:  # noqa: BLE001 - credentials raise all sorts, and none of it is the vault's word
+        except ConsentWithdrawnError as error:
+            return consent_withdrawn(call.operation, error.code)
+        except Exception as error:  # noqa: BLE001 - credentials raise all sorts, and none of it is anybody's word
             return no_token(call.operation, str(getattr(error, "code", type(error).__name__)))
 
     async def _send(self, target: KeyTarget, call: Call, token: str | None) -> Reply | NoAnswer:

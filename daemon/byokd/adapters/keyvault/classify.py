@@ -8,12 +8,13 @@ recordings, field reports and documentation of the service.
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import ClientConnectorDNSError, ClientError, ClientPayloadError, ClientResponseError, ClientSSLError
 
+from byokd.adapters.keyvault.headers import our_address, retry_after
 from byokd.domain.answers import Evidence, NoAnswer, Refused
 from byokd.domain.vocabulary import Reason, RefusalKind
 
@@ -93,12 +94,14 @@ class Reply:
 def classify_reply(reply: Reply) -> Refused | NoAnswer:
     """Say what an answer other than a readable 200 means."""
     if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
-        return NoAnswer(Reason.THROTTLED, reply.evidence())
+        return NoAnswer(Reason.THROTTLED, reply.evidence(), retry_after(reply.headers))
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return NoAnswer(Reason.VAULT_ERROR, reply.evidence())
+        return NoAnswer(Reason.VAULT_ERROR, reply.evidence(), retry_after(reply.headers))
     if reply.status == HTTPStatus.UNAUTHORIZED and not _of_wrong_issuer(reply):
         return unauthorized(reply)
     kind = _refusal(reply)
+    if kind is RefusalKind.NETWORK_BLOCKED:
+        return Refused(kind, replace(reply.evidence(), address=our_address(reply.headers)))
     return foreign(reply) if kind is None else Refused(kind, reply.evidence())
 
 
@@ -137,6 +140,16 @@ def unreadable(reply: Reply, code: str | None = None) -> NoAnswer:
 def no_token(operation: str, code: str) -> NoAnswer:
     """Say that there was no token to ask with."""
     return NoAnswer(Reason.TOKEN_UNAVAILABLE, Evidence(operation, code=_clean(code)))
+
+
+def consent_withdrawn(operation: str, code: str) -> Refused:
+    """Say that Entra, asked for a token of the pinned tenant, answered that it does not let us in."""
+    return Refused(RefusalKind.CONSENT_WITHDRAWN, Evidence(operation, code=_clean(code)))
+
+
+def vault_not_found(operation: str) -> Refused:
+    """Say that DNS knows other vaults, and that there is none of this name."""
+    return Refused(RefusalKind.VAULT_NOT_FOUND, Evidence(operation, code="NXDOMAIN"))
 
 
 def classify_trouble(operation: str, error: Exception) -> NoAnswer:

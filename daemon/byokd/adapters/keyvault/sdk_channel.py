@@ -25,12 +25,20 @@ from azure.keyvault.keys.aio import KeyClient
 
 from byokd.adapters.keyvault.challenge import Challenge, resource_of
 from byokd.adapters.keyvault.channel import Call, TokenSource
-from byokd.adapters.keyvault.classify import Reply, classify_trouble, classify_unasked, foreign, no_token, wrong_tenant
+from byokd.adapters.keyvault.classify import (
+    Reply,
+    classify_trouble,
+    classify_unasked,
+    consent_withdrawn,
+    foreign,
+    no_token,
+    wrong_tenant,
+)
 from byokd.adapters.keyvault.transport import AzureTransport
 from byokd.domain.answers import Evidence, NoAnswer, Refused
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
 from byokd.domain.vocabulary import Reason
-from byokd.ports import KeyTarget
+from byokd.ports import ConsentWithdrawnError, KeyTarget
 
 _Place = tuple[VaultHost, IdentityName, TenantId]
 
@@ -87,6 +95,8 @@ class _PinnedCredential:
                 claims=asked.get("claims"),
                 rejected=self.rejected,
             )
+        except ConsentWithdrawnError:
+            raise
         except Exception as error:  # noqa: BLE001 - credentials raise all sorts; only the code is kept
             raise _NoTokenError(str(getattr(error, "code", type(error).__name__))) from None
         # The source keeps tokens and renews them; an expiry of now makes the SDK ask it every time.
@@ -182,6 +192,8 @@ class SdkChannel:
         except _OtherTenantError:
             http_challenge_cache.remove_challenge_for_url(url)
             return _Forgotten() if heard.last is None else wrong_tenant(heard.last)
+        except ConsentWithdrawnError as error:
+            return consent_withdrawn(call.operation, error.code)
         except Exception as error:  # noqa: BLE001 - whatever the way throws must not end as a defect of the caller
             return _classified(call, heard, error)
         return _Rejected(answer) if heard.rejected else answer

@@ -1,0 +1,62 @@
+"""What it means that a token could not be had. The one place where an exception of azure-identity is read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from azure.core.exceptions import ClientAuthenticationError
+
+from byokd.domain.identifiers import TenantId
+
+WITHDRAWN: Final[Mapping[int, str]] = {
+    700016: "the application was not found in the tenant",
+    7000229: "the application has no service principal in the tenant",
+    7000112: "the application is disabled",
+    90002: "the tenant was not found",
+}
+"""What Entra says to whom the tenant no longer lets in, by the number of its AADSTS code (field reports and
+documentation). Every other number is about our own credential, policies or Entra itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFault:
+    """Why there is no token: `code` for logs and evidence, and whether the tenant itself does not let us in."""
+
+    code: str
+    withdrawn: bool
+
+
+def classify_token_error(error: Exception, *, tenant: TenantId) -> TokenFault:
+    """Say why there is no token for `tenant`.
+
+    Withdrawn only when Entra's token endpoint of that very tenant says so in the field for it (`error_codes`), whatever
+    its text says: a managed identity's endpoint passes on texts about its own tenant, and a proxy can write anything.
+    """
+    numbers = _numbers(error)
+    if not numbers:
+        return TokenFault(type(error).__name__, withdrawn=False)
+    of_that_tenant = _asked_tenant(error) == tenant
+    return TokenFault(f"AADSTS{numbers[0]}", withdrawn=of_that_tenant and all(one in WITHDRAWN for one in numbers))
+
+
+def _numbers(error: Exception) -> tuple[int, ...]:
+    """Give the numbers in Entra's error document; none when this is not one."""
+    if not isinstance(error, ClientAuthenticationError) or error.response is None:
+        return ()
+    try:
+        document = json.loads(error.response.text())
+    except (ValueError, RecursionError):
+        return ()
+    codes = document.get("error_codes") if isinstance(document, dict) and "error" in document else None
+    if not isinstance(codes, list) or not all(isinstance(code, int) for code in codes):
+        return ()
+    return tuple(codes)
+
+
+def _asked_tenant(error: Exception) -> str | None:
+    """Give the tenant that the request named, in the path of Entra's token endpoint."""
+    request = getattr(getattr(error, "response", None), "request", None)
+    words = urlsplit(str(getattr(request, "url", ""))).path.strip("/").split("/")
+    return words[0].lower() if words[1:] == ["oauth2", "v2.0", "token"] else None
