@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 
 from byokd.adapters.identity.credentials import Credentials
 from byokd.adapters.keyvault.channel import TokenSource
-from byokd.adapters.keyvault.service import AzureKeyService
+from byokd.adapters.keyvault.service import NOBODY, AzureKeyService, Bystanders
 from byokd.adapters.keyvault.transport import Outbound
 from byokd.domain.answers import KeyFacts
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion
@@ -19,7 +19,9 @@ from byokd.settings import VaultSettings
 
 
 class ServiceOver(Protocol):
-    def __call__(self, session: ClientSession, tokens: TokenSource, *, vaults: VaultSettings) -> AzureKeyService: ...
+    def __call__(
+        self, session: ClientSession, tokens: TokenSource, *, vaults: VaultSettings, bystanders: Bystanders = NOBODY
+    ) -> AzureKeyService: ...
 
 
 VAULT = "contoso"

@@ -38,6 +38,7 @@ MOST_WITNESSES: Final = 8
 
 _MOST_SERVERS: Final = 3
 _DNS_PORT: Final = 53
+_SYSTEM: Final = "/etc/resolv.conf"
 _ASKED_WITNESSES: Final = 2
 
 
@@ -127,9 +128,9 @@ async def _ask(server: tuple[str, int], host: VaultHost) -> _Said:
 
 
 def _system_servers() -> tuple[tuple[str, int], ...]:
-    """Give the servers of /etc/resolv.conf, as it is now."""
+    """Give the servers of the system, as they are set now."""
     try:
-        system = dns.resolver.Resolver()
+        system = dns.resolver.Resolver(_SYSTEM)
     except dns.exception.DNSException:
         return ()
     return tuple((str(server), _DNS_PORT) for server in system.nameservers[:_MOST_SERVERS])
