@@ -9,7 +9,7 @@ from byokd.domain.accounts import Account, JsonValue
 from byokd.domain.answers import KeyFacts
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost, WatchId
 from byokd.domain.values import ValueRef
-from byokd.domain.verdict import Probe, Suspicion
+from byokd.domain.verdict import Probe, Suspicion, Watch
 from byokd.domain.vocabulary import Outcome, Reason, State
 
 
@@ -277,3 +277,23 @@ class SignedEvent:
     previous: bytes
     mac: bytes
     audit_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """Everything that explains how an account is, as of one moment.
+
+    Attributes:
+        watch: its watch with all versions; None with the system key.
+        rewrap_attempts: how often moving its key has failed; 0 when that is not to be done, or was not tried yet.
+        rewrap_due_at: when it is tried again.
+        rewrap_failure: the last event that told of such a failure.
+        events: the last ones of the account, the latest last.
+    """
+
+    account: Account
+    watch: Watch | None
+    rewrap_attempts: int
+    rewrap_due_at: datetime | None
+    rewrap_failure: OutboxRow | None
+    events: tuple[OutboxRow, ...]

@@ -14,6 +14,7 @@ _PLACES = {
     "demo": "byokd.cli.demo:demo",
     "emulator": "byokd.cli.emulator:emulator",
     "republish": "byokd.cli.bus:republish",
+    "explain": "byokd.cli.explain:explain",
     "keys": "byokd.cli.keys:keys",
     "reload": "byokd.cli.reload:reload",
     "run": "byokd.cli.service:run",

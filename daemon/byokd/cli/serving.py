@@ -167,6 +167,7 @@ class _Process:
             probes=_probes(service),
             http=self._http,
             reloader=self.reloader,
+            explainer=service.explainer,
             has_started=lambda: self._daemon.has_started,
         )
         return management_application(managed, service.tailing)

@@ -10,6 +10,7 @@ from byokd.domain.accounts import Account
 from byokd.domain.identifiers import AccountId, IdentifierInvalidError
 from byokd.http.health import Probes
 from byokd.ports import Store
+from byokd.runtime.explaining import Explainer
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.reloading import Reloader
@@ -37,6 +38,7 @@ class Managed:
     http: str
     values: ProtectedValues
     reloader: Reloader
+    explainer: Explainer
     has_started: Callable[[], bool]
 
     async def find(self, reference: str) -> Account:

@@ -11,6 +11,7 @@ from byokd.domain.identifiers import shown
 from byokd.http.account_routes import account_routes
 from byokd.http.bus_routes import bus_routes
 from byokd.http.event_routes import event_routes
+from byokd.http.explain_route import explain_route
 from byokd.http.key_routes import key_routes
 from byokd.http.managed import Managed
 from byokd.http.peers import peer_uid
@@ -52,6 +53,7 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     application.include_router(account_routes(managed))
     application.include_router(bus_routes(managed))
     application.include_router(event_routes(managed, tailing))
+    application.include_router(explain_route(managed))
     application.include_router(key_routes(managed))
     application.include_router(value_routes(managed))
     application.include_router(reload_route(managed.reloader))

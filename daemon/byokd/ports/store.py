@@ -13,6 +13,7 @@ from byokd.domain.verdict import Watch
 from byokd.ports.vault import KeyTarget
 from byokd.records import (
     Census,
+    Dossier,
     Gate,
     KeyPlacement,
     OutboxRow,
@@ -336,4 +337,8 @@ class Store(SealedStore, Protocol):
 
     async def census(self) -> Census:
         """Count."""
+        ...
+
+    async def dossier(self, account: AccountId, *, most: int) -> Dossier | None:
+        """Give what explains how an account is, with at most `most` events; None when there is no such account."""
         ...

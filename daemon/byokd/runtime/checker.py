@@ -28,6 +28,7 @@ from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics
+from byokd.runtime.sightings import Sightings
 
 PROBE_BYTES = 32
 
@@ -100,8 +101,10 @@ class Checker:
         deadline: timedelta,
         metrics: Metrics,
         doubts: Doubts,
+        sightings: Sightings,
     ) -> None:
         """Take the collaborators; `fresh_keys` opens a new connection for every call, for confirmations."""
+        self._sightings = sightings
         self._doubts = doubts
         self._store = store
         self._keys = keys
@@ -111,6 +114,11 @@ class Checker:
         self._policy = policy
         self._deadline = deadline
         self._metrics = metrics
+
+    @property
+    def policy(self) -> Policy:
+        """The times that it decides by."""
+        return self._policy
 
     async def check(self, watch: Watch, *, detected_by: DetectedBy) -> Checked:
         """Check a watch and commit what follows.
@@ -123,6 +131,7 @@ class Checker:
         suspected = any(version.verdict.suspicion is not None for version in watch.versions)
         calls = Round(self._fresh_keys if suspected else self._keys, self._clock, deadline=self._deadline)
         look = await self._look(calls, watch, detected_by)
+        self._sightings.note(watch.id, look, now=self._clock.now(), on_new_connection=suspected)
         self._metrics.check_seconds.observe(self._clock.monotonic() - started)
         for answer in look.seen:
             self._metrics.checks.labels(judge(answer).outcome).inc()

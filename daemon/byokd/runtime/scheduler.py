@@ -125,6 +125,11 @@ class Scheduler:
             if same and any(watch.key.at(version.version) == target.key for version in watch.versions):
                 self.hint(watch.id, detected_by=DetectedBy.HINT)
 
+    def next_look(self, watch: WatchId) -> datetime | None:
+        """Tell when a watch is looked at next: a past time while it waits for its turn; None when it is not watched."""
+        entry = self._entries.get(watch)
+        return None if entry is None else self._clock.now() + timedelta(seconds=entry.due - self._clock.monotonic())
+
     async def check_now(self, watch: WatchId) -> Checked | None:
         """Check a watch on an operator's word and give the outcome; None when it is not (or no longer) watched."""
         entry = self._entries.get(watch)

@@ -13,6 +13,7 @@ from byokd.runtime.auditing import Auditing
 from byokd.runtime.checker import Checker
 from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
 from byokd.runtime.doubts import DoubtingKeys, Doubts
+from byokd.runtime.explaining import Explainer
 from byokd.runtime.follower import Follower
 from byokd.runtime.health import Component, Health
 from byokd.runtime.housekeeper import Housekeeper
@@ -28,6 +29,7 @@ from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.service_keys import prove_service_keys
 from byokd.runtime.service_manager import Reporter
+from byokd.runtime.sightings import Sightings
 from byokd.runtime.tailing import Tailing
 from byokd.runtime.unwrapping import LiveUnwraps
 from byokd.runtime.values import ProtectedValues
@@ -64,6 +66,7 @@ class Service:
 
     health: Health
     metrics: Metrics
+    sightings: Sightings
     publisher: Publisher
     presence: Presence
     tailing: Tailing
@@ -85,6 +88,7 @@ class Service:
         self.metrics = Metrics() if before is None else before.metrics
         self.doubts = Doubts(outside.clock, memory=settings.values.max_plaintext_age)
         self.keys = DoubtingKeys(outside.keys, self.doubts)
+        self.sightings = Sightings() if before is None else before.sightings
         if before is None or before.settings.mqtt != settings.mqtt:
             self._join_bus()
         else:
@@ -131,6 +135,7 @@ class Service:
             deadline=checks.deadline,
             metrics=self.metrics,
             doubts=self.doubts,
+            sightings=self.sightings,
         )
         self.scheduler = Scheduler(
             self.store,
@@ -142,6 +147,14 @@ class Service:
             on_change=self._verdicts_changed,
         )
         self.doubts.on_report(self.scheduler.hint_version)
+        self.explainer = Explainer(
+            self.store,
+            self.sightings,
+            self.scheduler.next_look,
+            clock=self.clock,
+            policy=self.checker.policy,
+            settings=self.settings,
+        )
 
     def _join_account_keys(self) -> None:
         outside, rewrap = self.outside, self.settings.rewrap

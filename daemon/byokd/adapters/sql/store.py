@@ -20,6 +20,7 @@ from byokd.adapters.sql import (
 )
 from byokd.adapters.sql.census import census
 from byokd.adapters.sql.chain import Recorder
+from byokd.adapters.sql.dossier import dossier
 from byokd.adapters.sql.engine import prepare_file
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import Database, InlineRunner, Runner, ThreadedRunner, transact
@@ -34,6 +35,7 @@ from byokd.domain.verdict import Watch
 from byokd.ports import Auditor, Ids, KeyTarget
 from byokd.records import (
     Census,
+    Dossier,
     Gate,
     KeyPlacement,
     OutboxRow,
@@ -347,3 +349,7 @@ class SqlStore(SqlSealedStore):
     async def census(self) -> Census:
         """See `Store.census`."""
         return await self._runner.read(census)
+
+    async def dossier(self, account: AccountId, *, most: int) -> Dossier | None:
+        """See `Store.dossier`."""
+        return await self._runner.read(dossier, account, most=most)

@@ -1,0 +1,87 @@
+"""The last looks at each watch, in memory: healthy looks write nothing to the store, and yet somebody may ask."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from byokd.domain.answers import Evidence, FactsAnswer, KeyFacts, ProbeOpened
+from byokd.domain.decide import Look
+from byokd.domain.identifiers import KeyVersion, WatchId
+from byokd.domain.judge import Seen, judge
+from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
+
+LOOKS: Final = 4
+"""Kept of each watch: a denial and its confirmation, with the looks before and after."""
+
+MOST_WATCHES: Final = 20_000
+"""Of which looks are kept. A healthy look takes 200 bytes, so this is 20 MB; the watch looked at longest ago goes."""
+
+OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Sighted:
+    """What a look saw of one wrapping version, with the answers that it rests on."""
+
+    version: KeyVersion
+    outcome: Outcome
+    reason: Reason | None
+    message: str
+    answers: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One look at a watch.
+
+    Attributes:
+        at: when it ended.
+        on_new_connection: whether its calls went over connections of their own, as confirmations do.
+        newest: the version that GET named as the newest; None when it did not tell.
+        seen: of each wrapping version.
+    """
+
+    at: datetime
+    detected_by: DetectedBy
+    on_new_connection: bool
+    newest: KeyVersion | None
+    seen: tuple[Sighted, ...]
+
+
+class Sightings:
+    """Keeps the last LOOKS looks at each of MOST_WATCHES watches. They are gone with the process."""
+
+    def __init__(self, *, most: int = MOST_WATCHES) -> None:
+        """Begin with nothing; `most` watches are remembered."""
+        self._most = most
+        self._looks: OrderedDict[WatchId, tuple[Sighting, ...]] = OrderedDict()
+
+    def note(self, watch: WatchId, look: Look, *, now: datetime, on_new_connection: bool) -> None:
+        """Remember a look."""
+        before = self._looks.pop(watch, ())
+        seen = tuple(_sighted(one) for one in look.seen)
+        if before and before[-1].seen == seen:
+            seen = before[-1].seen
+        newest = look.newest.version if isinstance(look.newest, KeyFacts) else None
+        sighting = Sighting(now, look.detected_by, on_new_connection, newest, seen)
+        self._looks[watch] = (*before[1 - LOOKS :], sighting)
+        if len(self._looks) > self._most:
+            self._looks.popitem(last=False)
+
+    def of(self, watch: WatchId) -> tuple[Sighting, ...]:
+        """Give what is remembered of a watch, the latest last."""
+        return self._looks.get(watch, ())
+
+
+def _sighted(seen: Seen) -> Sighted:
+    observation = judge(seen)
+    probe = Evidence("unwrapKey", OK) if isinstance(seen.probe, ProbeOpened) else seen.probe.evidence
+    answers = [probe]
+    asked = [seen.facts] if seen.key is seen.facts else [seen.facts, seen.key]
+    answers += [_told(answer) for answer in asked if answer is not None]
+    return Sighted(seen.version, observation.outcome, observation.reason, observation.message, tuple(answers))
+
+
+def _told(answer: FactsAnswer) -> Evidence:
+    return Evidence("get", OK) if isinstance(answer, KeyFacts) else answer.evidence

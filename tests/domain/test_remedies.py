@@ -1,0 +1,109 @@
+"""Every reason and warning has a remedy, with the real names in it, and nothing that a shell would take for more."""
+
+import shlex
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from byokd.domain.identifiers import IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
+from byokd.domain.remedies import _REASONS, _WARNINGS, Case, Mender, Remedy, remedy, remedy_of_warning
+from byokd.domain.vocabulary import Reason, WarningKind
+from domain.scenes import DENIALS
+
+VERSION = "0123456789abcdef0123456789abcdef"
+TENANT = TenantId("11111111-2222-3333-4444-555555555555")
+KEY = KeyIdentifier(VaultHost("contoso.vault.azure.net"), "media", KeyVersion(VERSION))
+CASE = Case(KEY, TENANT, IdentityName("platform"), "c11e", None, datetime(2026, 3, 1, 12, tzinfo=UTC))
+COMING = {"VaultNotFound", "ConsentWithdrawn", "Unverified", "AccountKeyDamaged"}
+"""Reasons that may be there or not yet; nothing else is prepared for."""
+
+EXACT = {
+    "KeyDisabled": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} --enabled true",
+    "KeyExpired": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} "
+    "--expires 2027-03-01T12:00:00Z",
+    "KeyNotYetValid": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} "
+    "--not-before 2026-03-01T12:00:00Z",
+    "KeyOperationNotPermitted": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} "
+    "--ops wrapKey unwrapKey",
+    "AccessDenied": "az role assignment create --role 'Key Vault Crypto Service Encryption User' --assignee c11e "
+    '--scope "$(az keyvault show --name contoso --query id --output tsv)"/keys/media',
+    "NetworkBlocked": "az keyvault network-rule add --name contoso "
+    '--ip-address "${ADDRESS:?public address of byokd, as the vault sees it}"',
+    "KeyNotFound": "az keyvault key recover --vault-name contoso --name media",
+    "KeyVersionNotFound": "az keyvault key restore --vault-name contoso --file "
+    '"${BACKUP:?file of the backup of the key}"',
+    "ProbeMismatch": 'az keyvault key restore --vault-name contoso --file "${BACKUP:?file of the backup of the key}"',
+    "WrongTenant": f"az keyvault update --name contoso --set properties.tenantId={TENANT}",
+    "VaultNotFound": "az keyvault recover --name contoso",
+    "ConsentWithdrawn": "az ad sp create --id c11e",
+    "Unverified": "byokd doctor",
+    "AccountKeyDamaged": "byokd keys verify",
+}
+
+
+def test_every_reason_has_a_remedy_and_no_remedy_is_of_a_reason_that_is_not() -> None:
+    assert {str(reason) for reason in Reason} <= _REASONS.keys()
+    assert _REASONS.keys() <= {str(reason) for reason in Reason} | COMING
+
+
+def test_every_warning_has_a_remedy() -> None:
+    assert {str(kind) for kind in WarningKind} <= _WARNINGS.keys()
+    for kind in WarningKind:
+        assert remedy_of_warning(kind, CASE).commands
+
+
+@pytest.mark.parametrize("reason", sorted({*map(str, DENIALS), *COMING}))
+def test_what_makes_an_account_inaccessible_is_mended_by_exactly_this_command(reason: str) -> None:
+    made = remedy(reason, CASE)
+    assert EXACT[reason] in made.commands
+    assert made.mender is (Mender.OPERATOR if reason in {"Unverified", "AccountKeyDamaged"} else Mender.CUSTOMER)
+    if made.mender is Mender.CUSTOMER:
+        assert made.portal is not None
+        assert made.portal.startswith("portal.azure.com > ")
+
+
+def test_without_a_client_id_the_principal_is_asked_for_by_the_shell_itself() -> None:
+    by_role, by_policy = remedy(Reason.ACCESS_DENIED, replace(CASE, client_id=None)).commands
+    asked = '"${PRINCIPAL:?object id of the managed identity of byokd}"'
+    assert f"--assignee {asked} " in by_role
+    assert f"--object-id {asked} " in by_policy
+
+
+def test_closed_public_access_is_another_matter_than_a_missing_address() -> None:
+    first, _ = remedy(Reason.NETWORK_BLOCKED, replace(CASE, inner_code="ForbiddenByConnection")).commands
+    assert first.startswith("az keyvault update --name contoso --public-network-access Enabled ")
+
+
+def test_other_clouds_are_named_first() -> None:
+    key = KeyIdentifier(VaultHost("contoso.vault.azure.cn"), "media", KeyVersion(VERSION))
+    made = remedy(Reason.KEY_DISABLED, replace(CASE, key=key))
+    assert made.commands[0] == "az cloud set --name AzureChinaCloud"
+    assert str(made.portal).startswith("portal.azure.cn > ")
+    assert remedy(Reason.TIMED_OUT, replace(CASE, key=key)).commands == ("byokd doctor",)
+
+
+hostile = st.text(alphabet=st.sampled_from("ab-$`\"'\\;|&<>(){}*?!#~ \t\n\x1b=é"), min_size=1, max_size=12)
+
+
+@given(name=hostile, vault=hostile, version=hostile, client=hostile, tenant=hostile)
+def test_whatever_the_identifiers_hold_they_stay_values_of_options(
+    name: str, vault: str, version: str, client: str, tenant: str
+) -> None:
+    identifier = KeyIdentifier(VaultHost(f"{vault.replace('.', '')}.vault.azure.net"), name, KeyVersion(version))
+    case = replace(CASE, key=identifier, client_id=client, tenant=TenantId(tenant))
+    made: list[Remedy] = [remedy(reason, case) for reason in _REASONS]
+    made += [remedy_of_warning(kind, case) for kind in _WARNINGS]
+    harmless = [remedy(reason, CASE) for reason in _REASONS] + [remedy_of_warning(kind, CASE) for kind in _WARNINGS]
+    for told, plain in zip(made, harmless, strict=True):
+        for line in (told.text, told.portal or ""):
+            assert line.isprintable()
+        for command, usual in zip(told.commands, plain.commands, strict=True):
+            assert options(command) == options(usual)
+
+
+def options(command: str) -> list[str]:
+    """The names of the options of a command, as its shell hands them over; inner commands count as text."""
+    return [word.partition("=")[0] for word in shlex.split(command) if word.startswith("-")]
