@@ -1,11 +1,11 @@
 """Every reason and warning has a remedy, with the real names in it, and nothing that a shell would take for more."""
 
-import shlex
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from byokd.domain.identifiers import IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
@@ -21,7 +21,8 @@ COMING = {"VaultNotFound", "ConsentWithdrawn", "Unverified", "AccountKeyDamaged"
 """Reasons that may be there or not yet; nothing else is prepared for."""
 
 EXACT = {
-    "KeyDisabled": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} --enabled true",
+    "KeyDisabled": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} "
+    "--enabled true",
     "KeyExpired": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} "
     "--expires 2027-03-01T12:00:00Z",
     "KeyNotYetValid": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} "
@@ -85,25 +86,42 @@ def test_other_clouds_are_named_first() -> None:
     assert remedy(Reason.TIMED_OUT, replace(CASE, key=key)).commands == ("byokd doctor",)
 
 
-hostile = st.text(alphabet=st.sampled_from("ab-$`\"'\\;|&<>(){}*?!#~ \t\n\x1b=é"), min_size=1, max_size=12)
+SHELL = """\
+exec 3>&1 1>/dev/null
+az() {{ printf '%s\\0' "$#" "$@" >&3; printf id; }}
+byokd() {{ az "$@"; }}
+PRINCIPAL=p CLIENT_ID=c ADDRESS=a BACKUP=b FILE=f
+{commands}
+"""
+hostile = st.text(alphabet="a-$`\"'\\;|&<>(){}*?!#~ \t\n\x1b=é", min_size=1, max_size=12)
 
 
+@settings(max_examples=30)
 @given(name=hostile, vault=hostile, version=hostile, client=hostile, tenant=hostile)
 def test_whatever_the_identifiers_hold_they_stay_values_of_options(
     name: str, vault: str, version: str, client: str, tenant: str
 ) -> None:
-    identifier = KeyIdentifier(VaultHost(f"{vault.replace('.', '')}.vault.azure.net"), name, KeyVersion(version))
-    case = replace(CASE, key=identifier, client_id=client, tenant=TenantId(tenant))
-    made: list[Remedy] = [remedy(reason, case) for reason in _REASONS]
-    made += [remedy_of_warning(kind, case) for kind in _WARNINGS]
-    harmless = [remedy(reason, CASE) for reason in _REASONS] + [remedy_of_warning(kind, CASE) for kind in _WARNINGS]
-    for told, plain in zip(made, harmless, strict=True):
-        for line in (told.text, told.portal or ""):
-            assert line.isprintable()
-        for command, usual in zip(told.commands, plain.commands, strict=True):
-            assert options(command) == options(usual)
+    key = KeyIdentifier(VaultHost(f"{vault}.vault.azure.net"), name, KeyVersion(version))
+    case = replace(CASE, key=key, client_id=client, tenant=TenantId(tenant))
+    for told in every_remedy(case):
+        assert all(line.isprintable() for line in (told.text, told.portal or ""))
+    called, usual = calls_of(every_remedy(case)), calls_of(every_remedy(CASE))
+    assert [options(call) for call in called] == [options(call) for call in usual]
+    values = {word if not word.startswith("--") else word.partition("=")[2] for call in called for word in call}
+    assert {name, vault, version, client, tenant, f"properties.tenantId={tenant}"} <= values
 
 
-def options(command: str) -> list[str]:
-    """The names of the options of a command, as its shell hands them over; inner commands count as text."""
-    return [word.partition("=")[0] for word in shlex.split(command) if word.startswith("-")]
+def every_remedy(case: Case) -> list[Remedy]:
+    return [remedy(reason, case) for reason in _REASONS] + [remedy_of_warning(kind, case) for kind in _WARNINGS]
+
+
+def calls_of(remedies: list[Remedy]) -> list[list[str]]:
+    """What a real shell calls when all commands are pasted into it: the arguments of each call."""
+    commands = "\n".join(command for told in remedies for command in told.commands)
+    ran = subprocess.run(["sh"], input=SHELL.format(commands=commands).encode(), capture_output=True, check=True)
+    words = iter(ran.stdout.decode().split("\0")[:-1])
+    return [[next(words) for _ in range(int(count))] for count in words]
+
+
+def options(call: list[str]) -> list[str]:
+    return [word.partition("=")[0] for word in call if word.startswith("-")]

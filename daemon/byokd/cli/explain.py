@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from byokd.cli.daemon_calls import call, json_option, socket_option
-from byokd.cli.voice import ExitCode, print_json
+from byokd.cli.voice import ExitCode, counted, print_json
 
 _WHO = {
     "customer": "whoever administers the vault",
@@ -123,7 +123,7 @@ def _answer(answer: dict[str, Any]) -> str:
 def _rewrap(rewrap: dict[str, Any]) -> Iterator[str]:
     yield f"the account key is still to be moved to the newer version: it waits for {rewrap['waitsFor']}"
     if rewrap["attempts"]:
-        yield f"  failed {rewrap['attempts']} times; next try {rewrap['nextTry'] or 'when its turn comes'}"
+        yield f"  failed {counted(rewrap['attempts'], 'time')}; next try {rewrap['nextTry'] or 'when its turn comes'}"
 
 
 def _remedy(remedy: dict[str, Any]) -> Iterator[str]:

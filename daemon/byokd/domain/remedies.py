@@ -122,6 +122,10 @@ def _names(case: Case) -> str:
     return f"{_option('--vault-name', _vault(case))} {_option('--name', case.key.name)}"
 
 
+def _vault_name(case: Case) -> str:
+    return _option("--name", _vault(case))
+
+
 def _option(name: str, value: str) -> str:
     """Give an option with its value, which is no option itself, however it begins."""
     return f"{name}={quote(value)}" if value.startswith("-") else f"{name} {quote(value)}"
@@ -185,7 +189,7 @@ def _principal(case: Case, option: str) -> str:
 
 
 def _scope(case: Case) -> str:
-    return f'"$(az keyvault show --name {quote(_vault(case))} --query id --output tsv)"'
+    return f'"$(az keyvault show {_vault_name(case)} --query id --output tsv)"'
 
 
 def _grant(case: Case) -> Remedy:
@@ -194,21 +198,20 @@ def _grant(case: Case) -> Remedy:
         f'give the identity {_word(case.identity)} of byokd the role "{ROLE}" on the key (a fresh grant takes up to 10 '
         "minutes); a vault with access policies instead of roles wants the second command",
         f"az role assignment create --role {quote(ROLE)} {_principal(case, '--assignee')} --scope {scope}",
-        f"az keyvault set-policy --name {quote(_vault(case))} "
+        f"az keyvault set-policy {_vault_name(case)} "
         f"{_principal(case, '--spn' if case.client_id else '--object-id')} --key-permissions get wrapKey unwrapKey",
         portal=_of_key(case, "Access control (IAM)", "Add role assignment", ROLE),
     )
 
 
 def _open_network(case: Case) -> Remedy:
-    vault = quote(_vault(case))
     address = '"${ADDRESS:?public address of byokd, as the vault sees it}"'
-    by_address = f"az keyvault network-rule add --name {vault} --ip-address {address}"
+    by_address = f"az keyvault network-rule add {_vault_name(case)} --ip-address {address}"
     if case.inner_code == "ForbiddenByConnection":
         return _customer(
             f"public access to the vault {_word(_vault(case))} is closed: give byokd a private endpoint, or open "
             "public access for its address alone",
-            f"az keyvault update --name {vault} --public-network-access Enabled --default-action Deny",
+            f"az keyvault update {_vault_name(case)} --public-network-access Enabled --default-action Deny",
             by_address,
             portal=_place(case, "Networking", "Private endpoint connections"),
         )
@@ -232,7 +235,7 @@ def _recover_key(case: Case) -> Remedy:
 
 def _restoring(case: Case) -> str:
     backup = '"${BACKUP:?file of the backup of the key}"'
-    return f"az keyvault key restore --vault-name {quote(_vault(case))} --file {backup}"
+    return f"az keyvault key restore {_option('--vault-name', _vault(case))} --file {backup}"
 
 
 def _restore_key(case: Case) -> Remedy:
@@ -259,7 +262,7 @@ def _move_back(case: Case) -> Remedy:
     return _customer(
         f"move the vault {_word(_vault(case))} back to the tenant {_word(case.tenant)}, and give it its permissions "
         "again",
-        f"az keyvault update --name {quote(_vault(case))} --set properties.tenantId={quote(case.tenant)}",
+        f"az keyvault update {_vault_name(case)} --set properties.tenantId={quote(case.tenant)}",
         portal=_place(case, "Properties", "Directory ID"),
     )
 
@@ -267,7 +270,7 @@ def _move_back(case: Case) -> Remedy:
 def _recover_vault(case: Case) -> Remedy:
     return _customer(
         f"recover the deleted vault {_word(_vault(case))}; a purged one is gone, and with it what its keys wrapped",
-        f"az keyvault recover --name {quote(_vault(case))}",
+        f"az keyvault recover {_vault_name(case)}",
         portal=f"{_place(case).rpartition(' > ')[0]} > Manage deleted vaults > {_word(_vault(case))} > Recover",
     )
 
@@ -279,7 +282,7 @@ def _consent(case: Case) -> Remedy:
     return _customer(
         f"let the application of byokd into the tenant {_word(case.tenant)} again: create it where it was removed, "
         "enable it where it was disabled; then give it its permissions on the key again",
-        f"az login --tenant {quote(case.tenant)}",
+        f"az login {_option('--tenant', case.tenant)}",
         f"az ad sp create {client}",
         f"az ad sp update {client} --set accountEnabled=true",
         portal=f"{_place(case).partition(' > ')[0]} > Microsoft Entra ID > Enterprise applications > All applications",
@@ -298,7 +301,7 @@ def _see_vault(case: Case) -> Remedy:
     return Remedy(
         Mender.OPERATOR,
         f"see that the vault {_word(_vault(case))} exists, then look at DNS: `byokd doctor` asks for its name",
-        ("byokd doctor", f"az keyvault show --name {quote(_vault(case))} --query properties.vaultUri"),
+        ("byokd doctor", f"az keyvault show {_vault_name(case)} --query properties.vaultUri"),
         _place(case, "Overview"),
     )
 
@@ -339,7 +342,7 @@ def _protect(case: Case) -> Remedy:
     return _customer(
         f"switch purge protection of the vault {_word(_vault(case))} on: without it a deleted key can be purged for "
         "good",
-        f"az keyvault update --name {quote(_vault(case))} --enable-purge-protection true",
+        f"az keyvault update {_vault_name(case)} --enable-purge-protection true",
         portal=_place(case, "Properties", "Purge protection: Enable"),
     )
 
