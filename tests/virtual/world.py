@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import looptime
 from sqlalchemy import select
@@ -25,7 +25,7 @@ from byokd.domain.identifiers import AccountId, KeyIdentifier
 from byokd.domain.payload import Payload
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import State
-from byokd.ports import BusMessage, BusUnavailableError, KeyTarget, StoreUnavailableError
+from byokd.ports import Auditor, BusMessage, BusUnavailableError, Ids, KeyTarget, StoreUnavailableError
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
@@ -225,10 +225,25 @@ class TroubledStore:
         return StoreUnavailableError("the disk is full", hint="make room")
 
 
+class Database(Protocol):
+    """Where worlds get their stores."""
+
+    def emptied(self, ids: Ids, auditor: Auditor) -> SqlStore: ...
+
+
+class Fresh:
+    """A new database for each."""
+
+    def emptied(self, ids: Ids, auditor: Auditor) -> SqlStore:
+        return open_inline(ids, auditor)
+
+
 class World:
     """The outside, which outlives every service over it."""
 
-    def __init__(self, service_keys: Path, *, seed: int = 0, settings: Settings | None = None) -> None:
+    def __init__(
+        self, service_keys: Path, *, seed: int = 0, settings: Settings | None = None, database: Database | None = None
+    ) -> None:
         self.settings = settings or Settings()
         self.clock = VirtualClock()
         self.randomness = SeededRandomness(seed)
@@ -237,7 +252,8 @@ class World:
         self.bus = MemoryBus()
         self.sealer = AesGcmSealer(FileServiceKeys(service_keys), self.randomness)
         self.cipher = HkdfAccountCipher(self.randomness)
-        self.sql = open_inline(self.ids, HmacAuditor(FileServiceKeys(service_keys)))
+        self.auditor = HmacAuditor(FileServiceKeys(service_keys))
+        self.sql = (database or Fresh()).emptied(self.ids, self.auditor)
         self.store = TroubledStore(self.sql)
         self.logs: list[Any] = []
         self._service: Service | None = None

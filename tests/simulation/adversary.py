@@ -1,0 +1,372 @@
+"""What customers, operators and bad luck do to a world, drawn from its seed."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from random import Random
+
+from byokd.domain.answers import WRAPPING_OPERATIONS
+from byokd.domain.identifiers import KeyIdentifier, WatchId
+from byokd.domain.vocabulary import DetectedBy, Reason, RefusalKind
+from simulation.oracle import Oracle
+from simulation.vaults import SimVault
+from simulation.world import Customer, SimWorld
+from virtual.vaults import Mishap, Version
+
+SILENCES = (
+    Reason.THROTTLED, Reason.VAULT_ERROR, Reason.TIMED_OUT, Reason.CONNECTION_FAILED, Reason.TLS_FAILED,
+    Reason.FOREIGN_ANSWER, Reason.UNREADABLE_ANSWER, Reason.UNAUTHORIZED, Reason.TOKEN_UNAVAILABLE,
+    Mishap.HANG, Mishap.SLOW, Mishap.DEFECT,
+)  # fmt: skip
+ODD = (RefusalKind.ACCESS_DENIED, RefusalKind.NOT_FOUND, RefusalKind.NETWORK_BLOCKED, RefusalKind.KEY_DISABLED)
+WHILE = (2.0, 8.0, 30.0, 120.0, 900.0)
+"""Seconds that trouble lasts."""
+
+OPERATIONS_LESS = (frozenset[str](), frozenset({"wrapKey"}), frozenset({"unwrapKey"}))
+
+
+class Adversary:
+    """Changes the world. What it breaks it may mend later; `calm` mends all."""
+
+    def __init__(self, world: SimWorld, oracle: Oracle, chance: Random) -> None:
+        self.world = world
+        self.oracle = oracle
+        self.chance = chance
+        self.stepped_back = timedelta(0)
+        self.is_calm = False
+        self.catching_up: list[Callable[[], None]] = []
+
+    # --- how changes are made
+
+    def customer(self) -> Customer:
+        return self.chance.choice(self.world.customers)
+
+    def place(self) -> tuple[SimVault, str]:
+        """A vault and the name of one of its keys."""
+        customer = self.customer()
+        vault = self.chance.choice(customer.vaults)
+        return vault, self.chance.choice(sorted(vault.keys))
+
+    def change(self, vault: SimVault, what: str, *arguments: object) -> None:
+        """Note that a vault changes now."""
+        self.oracle.prompt.note(vault)
+        vault.touch()
+        shown = " ".join(str(argument) for argument in arguments)
+        self.world.trace.note(f"! {what} {vault.host.partition('.')[0]} {shown}")
+
+    def later(self, undo: Callable[[], None], *, often: float = 0.8, within: float | None = None) -> None:
+        """Undo something after a while; sometimes only when all gets calm."""
+        seconds = self.chance.choice(WHILE) * self.chance.uniform(0.5, 1.5) if within is None else within
+        keeps = self.chance.random() > often
+
+        def undone() -> None:
+            if not self.is_calm:
+                undo()
+
+        if not keeps:
+            asyncio.get_running_loop().call_later(seconds, undone)
+
+    def hint(self, vault: SimVault, name: str | None = None, *, by: DetectedBy = DetectedBy.HINT) -> list[int]:
+        """Tell byokd that something happened to a key."""
+        watches = dict.fromkeys(
+            row.watch
+            for row in self.oracle.rows.versions.values()
+            if row.target.key.host == vault.host and name in {None, row.target.key.name}
+        )
+        if self.world.is_up:
+            for watch in watches:
+                self.world.service.scheduler.hint(WatchId(watch), detected_by=by)
+        return list(watches)
+
+    def version(self, vault: SimVault, name: str) -> Version:
+        versions = vault.keys[name].versions
+        return versions[-1] if self.chance.random() < 0.6 else self.chance.choice(versions)
+
+    # --- what customers do
+
+    def rotate(self) -> None:
+        vault, name = self.place()
+        if len(vault.keys[name].versions) < 8:
+            self.change(vault, "rotate", name)
+            vault.rotate(name)
+            if self.chance.random() < 0.5:
+                self.hint(vault, name)
+            if self.chance.random() < 0.2:
+                old = vault.keys[name].versions[-2]
+                self.later(lambda: self._enable(vault, old, enabled=False), within=self.chance.uniform(0, 60))
+
+    def _enable(self, vault: SimVault, version: Version, *, enabled: bool) -> None:
+        self.change(vault, "enable" if enabled else "disable", version.id[:6])
+        version.enabled = enabled
+
+    def disable(self) -> None:
+        vault, name = self.place()
+        version = self.version(vault, name)
+        self._enable(vault, version, enabled=False)
+        self._hint_revoked(vault)
+        self.later(lambda: self._enable(vault, version, enabled=True))
+
+    def _hint_revoked(self, vault: SimVault) -> None:
+        """Event Grid may tell, and soon."""
+        if self.chance.random() < 0.4 and self.world.is_up and not vault.faults:
+            checks = self.world.settings.checks
+            within = (2 * checks.deadline + checks.confirm_after).total_seconds() + 5
+            quiet = self.oracle.prompt
+            for watch in self.hint(vault):
+                quiet.expect_soon(watch, within=within)
+
+    def disable_during_a_check(self) -> None:
+        """Just after a probe was answered, and the hint comes while that check still runs."""
+        vault, name = self.place()
+        version = vault.keys[name].newest
+        counted, loop = len(self._probes_of(vault)), asyncio.get_running_loop()
+        until = loop.time() + 150
+
+        def look() -> None:
+            if self.is_calm or loop.time() > until:
+                return
+            if len(self._probes_of(vault)) > counted:
+                self._enable(vault, version, enabled=False)
+                self._hint_revoked(vault)
+                self.later(lambda: self._enable(vault, version, enabled=True), within=40)
+            else:
+                loop.call_later(vault.latency / 2, look)
+
+        self.hint(vault, name)
+        look()
+
+    def _probes_of(self, vault: SimVault) -> list[object]:
+        probes = self.world.vaults.probes
+        return [look for target, looks in probes.items() if target.key.host == vault.host for look in looks]
+
+    def delete(self) -> None:
+        vault, name = self.place()
+        self.change(vault, "delete", name)
+        vault.delete(name)
+        self._hint_revoked(vault)
+
+        def recover() -> None:
+            self.change(vault, "recover", name)
+            vault.recover(name)
+
+        self.later(recover)
+
+    def make_anew(self) -> None:
+        """Purge a key and make one of the same name: what it wrapped is gone for good."""
+        vault, name = self.place()
+        if self.chance.random() < 0.15:
+            self.change(vault, "make anew", name)
+            del vault.keys[name]
+            vault.create(name)
+
+    def expire(self) -> None:
+        vault, name = self.place()
+        version = self.version(vault, name)
+        now, far = self.world.clock.now(), timedelta(seconds=self.chance.choice((-60, 20, 90, 600)))
+        self.change(vault, "expire", version.id[:6], far)
+        if self.chance.random() < 0.5:
+            version.expires = now + far
+        else:
+            version.not_before = now + far
+
+        def mend() -> None:
+            self.change(vault, "unexpire", version.id[:6])
+            version.expires = version.not_before = None
+
+        self.later(mend)
+
+    def take_operations(self) -> None:
+        vault, name = self.place()
+        version = self.version(vault, name)
+        self.change(vault, "operations", version.id[:6])
+        version.operations = self.chance.choice(OPERATIONS_LESS)
+        self._hint_revoked(vault)
+
+        def mend() -> None:
+            self.change(vault, "operations back", version.id[:6])
+            version.operations = WRAPPING_OPERATIONS
+
+        self.later(mend)
+
+    def revoke(self) -> None:
+        """Role assignments take a while to get through, in both directions."""
+        customer = self.customer()
+        vault = self.chance.choice(customer.vaults)
+        taken = self.chance.choice((("get", "wrapKey", "unwrapKey"), ("get",), ("wrapKey",), ("unwrapKey",)))
+
+        def spread(granted: frozenset[str]) -> None:
+            self.change(vault, "granted", *sorted(granted))
+            vault.grants[customer.identity] = granted  # type: ignore[assignment]
+
+        everything = frozenset({"get", "wrapKey", "unwrapKey"})
+        self.later(lambda: spread(everything - set(taken)), often=1, within=self.chance.choice((0.0, 5.0, 300.0)))
+        self.later(lambda: spread(everything), within=self.chance.choice((20.0, 120.0, 900.0)))
+
+    def flap(self) -> None:
+        """A key that is disabled and enabled again and again."""
+        vault, name = self.place()
+        version, every = vault.keys[name].newest, self.chance.choice((1.0, 4.0, 12.0))
+        times = self.chance.randint(4, 16)
+        for number in range(times):
+            enabled = number % 2 == 1 or number == times - 1
+            self.later(lambda on=enabled: self._enable(vault, version, enabled=on), often=1, within=number * every)  # type: ignore[misc]
+
+    def block(self) -> None:
+        vault, _ = self.place()
+        self.change(vault, "firewall")
+        vault.blocked = True
+
+        def mend() -> None:
+            self.change(vault, "firewall off")
+            vault.blocked = False
+
+        self.later(mend)
+
+    def delete_vault(self) -> None:
+        vault, _ = self.place()
+        self.change(vault, "vault deleted")
+        vault.gone = True
+
+        def mend() -> None:
+            self.change(vault, "vault back")
+            vault.gone = False
+
+        self.later(mend)
+
+    # --- bad luck with vaults
+
+    def strike(self) -> None:
+        vault, _ = self.place()
+        fault = self.chance.choice(SILENCES)
+        operations = self.chance.choice(((), (), ("unwrapKey",), ("get",), ("wrapKey",)))
+        count = self.chance.choice((1, 2, 6, None))
+        self.change(vault, "strike", fault, count)
+        vault.strike(fault, *operations, count=count)
+
+        def mend() -> None:
+            self.change(vault, "faults end")
+            vault.faults.clear()
+
+        self.later(mend, often=1, within=self.chance.choice((10.0, 60.0, 1200.0)))
+
+    def odd_answer(self) -> None:
+        """One false answer, or a few in quick succession."""
+        vault, _ = self.place()
+        fault = self.chance.choice(ODD)
+        self.change(vault, "odd", fault)
+        vault.strike(fault, "unwrapKey", count=1)
+        if self.chance.random() < 0.4:
+            self.hint(vault)
+
+    def wrong_value(self) -> None:
+        vault, _ = self.place()
+        self.change(vault, "wrong value")
+        self.world.lies = True
+        vault.strike(Mishap.WRONG_VALUE, "unwrapKey", count=1)
+
+    def odd_then_quick_hint(self) -> None:
+        """One odd answer, and somebody asks again before it can count, on a vault that is slow to explain."""
+        vault, name = self.place()
+        fault = self.chance.choice(ODD)
+        self.change(vault, "odd twice", fault)
+        vault.strike(fault, "unwrapKey", count=2)
+        vault.strike(Mishap.SLOW, "get", count=2)
+        self.hint(vault, name)
+        self.later(lambda: self.hint(vault, name), often=1, within=self.chance.uniform(0.1, 4.5))
+
+    def silence_between_denials(self) -> None:
+        """Denied once, then no answer for longer than a confirmation takes, then fine again or odd once more."""
+        vault, name = self.place()
+        fault, silent = self.chance.choice(ODD), self.chance.choice(SILENCES[:8])
+        self.change(vault, "odd, then silent", fault, silent)
+        vault.strike(fault, "unwrapKey", count=1)
+        vault.strike(silent, count=self.chance.randint(1, 4))
+        self.hint(vault, name)
+
+    def stale(self) -> None:
+        vault, _ = self.place()
+        self.change(vault, "stale")
+        vault.strike(Mishap.STALE, "get", count=self.chance.randint(1, 5))
+
+    def slow(self) -> None:
+        vault, _ = self.place()
+        self.change(vault, "slow")
+        vault.latency = self.chance.choice((0.3, 1.2, 2.6))
+
+        def mend() -> None:
+            self.change(vault, "quick")
+            vault.latency = 0.02
+
+        self.later(mend)
+
+    def fail_over(self) -> None:
+        """A vault fails over to a copy of itself that does not know the newest version yet."""
+        vault, name = self.place()
+        versions = vault.keys[name].versions
+        if len(versions) > 1:
+            lost = versions.pop()
+            self.change(vault, "failed over", lost.id[:6])
+
+            def back() -> None:
+                if lost not in versions:
+                    self.change(vault, "copy has caught up", lost.id[:6])
+                    versions.append(lost)
+                    versions.sort(key=lambda one: vault.made[one.id])
+
+            self.catching_up.append(back)
+            self.later(back, often=1, within=self.chance.choice((3.0, 20.0, 240.0)))
+
+
+    # --- bad luck of our own
+
+    def lose_identity(self) -> None:
+        between, identity = self.world.vaults.between, self.customer().identity
+        between.identities[identity] = self.chance.choice((RefusalKind.ACCESS_DENIED, Reason.TOKEN_UNAVAILABLE))
+        self._between("identity lost", identity)
+
+        def mend() -> None:
+            between.identities.pop(identity, None)
+            self._between("identity back", identity)
+
+        self.later(mend)
+
+    def lose_network(self) -> None:
+        between = self.world.vaults.between
+        between.silence = self.chance.choice((Reason.CONNECTION_FAILED, Reason.NAME_NOT_RESOLVED, Mishap.HANG))
+        self._between("network lost", between.silence)
+
+        def mend() -> None:
+            between.silence = None
+            self._between("network back")
+
+        self.later(mend)
+
+    def _between(self, what: str, *arguments: object) -> None:
+        self.world.vaults.between.touch()
+        self.world.trace.note(f"! {what} {' '.join(map(str, arguments))}")
+
+    def step_clock(self) -> None:
+        seconds = self.chance.choice((-600, -30, -4, 4, 7, 30, 300, 3600))
+        self.world.clock.stepped += timedelta(seconds=seconds)
+        if seconds < 0:
+            self.stepped_back += timedelta(seconds=-seconds)
+        self.world.touch()
+        self.world.trace.note(f"! clock {seconds}")
+        if self.chance.random() < 0.5:
+            self.hint(self.place()[0])
+
+    def odd_and_clock(self) -> None:
+        """One odd answer that is asked again at once, while the clock is set."""
+        vault, name = self.place()
+        fault = self.chance.choice(ODD)
+        self.change(vault, "odd and clock", fault)
+        vault.strike(fault, "unwrapKey", count=2)
+        self.hint(vault, name)
+
+        def step() -> None:
+            self.world.clock.stepped += timedelta(seconds=self.chance.choice((7, 400)))
+            self.world.touch()
+            self.world.trace.note("! clock")
+            self.hint(vault, name)
+
+        self.later(step, often=1, within=self.chance.uniform(0.1, 3))

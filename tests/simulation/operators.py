@@ -1,0 +1,250 @@
+"""What operators do, what happens to store and broker, and how the process ends: the rest of the adversary."""
+
+import asyncio
+
+from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
+from byokd.domain.answers import WRAPPING_OPERATIONS as WRAPPING
+from byokd.ports import StoreUnavailableError
+from byokd.runtime.daemon import Daemon
+from byokd.runtime.registrar import Action
+from simulation.adversary import WHILE, Adversary
+from simulation.broker import Memory
+from simulation.world import Customer, spec_of
+from virtual.vaults import OPERATIONS as GRANTED
+
+PLACES = ("", "", "store", "store commit", "store mark_published", "bus publish", "vault", "store follow", "store commit_rewraps")
+DOWNTIMES = (0.5, 5.0, 60.0, 600.0, 3600.0)
+
+
+class Everything(Adversary):
+    """All that can happen."""
+
+    # --- the store and the broker
+
+    def store_fails(self) -> None:
+        store = self.world.store
+        when = self.chance.choice(("before", "after"))
+        for _ in range(self.chance.randint(1, 4)):
+            store.fails[store.calls + self.chance.randrange(1, 60)] = when
+        store.touched = self.world.now
+        self.world.trace.note(f"! store fails {when}")
+
+    def store_is_down(self) -> None:
+        store = self.world.store
+        store.fails_all, store.touched = True, self.world.now
+        self.world.trace.note("! store down")
+
+        def mend() -> None:
+            store.fails_all, store.touched = False, self.world.now
+            self.world.trace.note("! store up")
+
+        self.later(mend)
+
+    def broker_is_down(self) -> None:
+        bus = self.world.bus
+        bus.down = True
+        bus.drop()
+        self.world.trace.note("! broker down")
+        self.world.trace.count("broker: lost")
+
+        def mend() -> None:
+            bus.down = False
+            bus.touch()
+
+        self.later(mend)
+
+    def broker_drops(self) -> None:
+        bus = self.world.bus
+        fates = ("taken", "lost", "taken, not acknowledged")
+        bus.drops_next = [self.chance.choice(fates) for _ in range(self.chance.randint(1, 6))]
+        bus.touch()
+        self.world.trace.note(f"! broker drops {bus.drops_next}")
+        self.world.trace.count("broker: drops")
+
+    def broker_refuses(self) -> None:
+        bus = self.world.bus
+        bus.refuses = self.chance.choice(("/accounts/", "/keys/", "account00001", "/service/"))
+        bus.touch()
+        self.world.trace.note(f"! broker refuses {bus.refuses}")
+
+        def mend() -> None:
+            bus.refuses = ""
+            bus.touch()
+
+        self.later(mend)
+
+    def broker_comes_back_older(self) -> None:
+        """It acknowledged before it was durable."""
+        bus, was = self.world.bus, self.world.bus.memory.copy()
+
+        def crash() -> None:
+            self.world.trace.note("! broker comes back as it was")
+            self.world.trace.count("broker: came back older")
+            bus.crash(was)
+
+        self.later(crash, often=1, within=self.chance.choice((5.0, 60.0, 600.0)))
+
+    def broker_comes_back_empty(self) -> None:
+        self.world.trace.note("! broker comes back empty")
+        self.world.trace.count("broker: came back empty")
+        self.oracle.bus.excuse()
+        self.world.bus.crash(Memory())
+
+    # --- the process
+
+    def crash(self) -> None:
+        self.world.trace.note("! crash")
+        self.world.crash(downtime=self.chance.choice(DOWNTIMES) * self.chance.uniform(0.2, 1))
+
+    def crash_at_a_call(self) -> None:
+        """Somewhere in what comes next, before or after a port call."""
+        life = self.world.life
+        self.world.downtime = self.chance.choice(DOWNTIMES[:4]) * self.chance.uniform(0.2, 1)
+        life.places = self.chance.choice(PLACES)
+        life.doomed = self.chance.randint(1, 12 if life.places else 200)
+        self.world.trace.note(f"! doomed {life.places} {life.doomed}")
+        if self.chance.random() < 0.7:
+            self.rotate()
+        if self.chance.random() < 0.3:
+            self.disable()
+
+    def stop(self) -> None:
+        self.world.stop_in_order(downtime=self.chance.choice(DOWNTIMES[:4]) * self.chance.uniform(0.2, 1))
+
+    # --- operators
+
+    def account(self) -> tuple[Customer, AccountId]:
+        customer = self.customer()
+        return customer, self.chance.choice(customer.accounts)
+
+    def reveal(self) -> None:
+        _, account = self.account()
+        self.world.operate("reveal", lambda: self.oracle.uses.reveal(account))
+
+    def reveal_for_a_while(self) -> None:
+        """Something uses an account key all the time, through whatever happens to it."""
+        customer, account = self.account()
+        every, times = self.chance.choice((0.3, 2.0, 20.0)), self.chance.randint(5, 25)
+
+        async def go_on() -> None:
+            await self.oracle.uses.protect(account, self.chance.randbytes(8))
+            for _ in range(times):
+                await self.oracle.uses.reveal(account)
+                await asyncio.sleep(every)
+
+        self.world.operate("uses", go_on)
+        if self.chance.random() < 0.5:
+            vault, version = customer.vaults[0], self.version(customer.vaults[0], sorted(customer.vaults[0].keys)[0])
+            self.later(lambda: self._enable(vault, version, enabled=False), often=1, within=2 * every)
+            self.later(lambda: self._enable(vault, version, enabled=True), within=120.0)
+
+    def protect(self) -> None:
+        _, account = self.account()
+        content = self.chance.randbytes(self.chance.randint(1, 40))
+        self.world.operate("protect", lambda: self.oracle.uses.protect(account, content))
+
+    def check(self) -> None:
+        vault, _ = self.place()
+        watches = [row.watch for row in self.oracle.rows.versions.values() if row.target.key.host == vault.host]
+
+        async def checking() -> None:
+            for watch in dict.fromkeys(watches):
+                await self.world.service.scheduler.check_now(WatchId(watch))
+                self.world.trace.count("operator: checked")
+
+        self.world.operate("check", checking)
+
+    def move_account(self) -> None:
+        """Create it where it is not, or give it another key, or the system key."""
+        customer, account = self.account()
+        number = int(account.name.removeprefix("account"))
+        keys: list[KeyIdentifier | None] = [*customer.keys, None]
+        self._apply(customer, number, self.chance.choice(keys))
+
+    def recreate_account(self) -> None:
+        customer, account = self.account()
+        number, key = int(account.name.removeprefix("account")), self.chance.choice(customer.keys)
+        again = self.chance.random() < 0.8
+
+        async def recreating() -> None:
+            try:
+                await self.world.service.registrar.delete(account)
+                self.world.trace.count("operator: deleted")
+                if again:
+                    await self._applied(customer, number, key)
+            except StoreUnavailableError:
+                self.world.trace.count("operator: outcome unknown")
+
+        self.world.operate("recreate", recreating)
+
+    def _apply(self, customer: Customer, number: int, key: KeyIdentifier | None) -> None:
+        async def applying() -> None:
+            try:
+                await self._applied(customer, number, key)
+            except StoreUnavailableError:
+                self.world.trace.count("operator: outcome unknown")
+
+        self.world.operate("apply", applying)
+
+    async def _applied(self, customer: Customer, number: int, key: KeyIdentifier | None) -> None:
+        try:
+            result = await self.world.service.registrar.apply(spec_of(number, customer, key))
+        except RuntimeError:
+            return  # a defect at the edge: the operator sees it
+        self.world.trace.note(f"applied {number} {result.action} {result.message}")
+        self.world.trace.count(f"operator: {Action(result.action)}")
+
+    def reload(self) -> None:
+        """Other settings, in the same process."""
+        if self.world.is_up:
+
+            async def reloading() -> None:
+                daemon: Daemon | None = self.world._daemon
+                if daemon is not None and daemon.has_started:
+                    self.world.touch()
+                    await self.world.reload()
+                    self.world.trace.count("reloads")
+
+            self.world.operate("reload", reloading)
+
+    def hint_falsely(self) -> None:
+        self.world.trace.count("false hints")
+        self.hint(self.place()[0])
+
+    def flood_with_hints(self) -> None:
+        self.world.trace.count("floods of hints")
+        vault, _ = self.place()
+        for number in range(40):
+            self.later(lambda: self.hint(vault) and None, often=1, within=number * 0.05)
+
+    # --- and then all is well
+
+    def calm(self) -> None:
+        """End all bad luck; most keys are given back, some stay revoked."""
+        self.is_calm = True
+        for back in self.catching_up:
+            back()
+        world = self.world
+        between, store, bus = world.vaults.between, world.store, world.bus
+        between.silence = None
+        between.identities.clear()
+        between.touch()
+        store.fails.clear()
+        store.fails_all, bus.down, bus.refuses, bus.drops_next = False, False, "", []
+        world.life.doomed = None
+        bus.touch()
+        for vault in world.vaults.all():
+            self.change(vault, "calm")
+            vault.faults.clear()
+            vault.latency, vault.gone, vault.blocked = 0.02, False, False
+            if self.chance.random() < 0.75:
+                for key in vault.keys.values():
+                    key.deleted = False
+                    for version in key.versions:
+                        version.enabled, version.operations = True, WRAPPING
+                        version.not_before = version.expires = None
+                for identity in vault.grants:
+                    vault.grants[identity] = GRANTED
+            else:
+                world.trace.count("vaults left as they were")
+        world.touch()

@@ -1,0 +1,114 @@
+"""No false alarm, no recovery and no adoption without proof: each verdict rests on what the vault itself answered."""
+
+import asyncio
+from bisect import bisect_left
+
+from byokd.domain.vocabulary import Reason
+from simulation.rows import VersionRow, Rows
+from simulation.trace import Violation
+from simulation.vaults import DENIALS, Look
+from simulation.world import SimWorld
+
+ALARM = "2 no false alarm"
+PROOF = "6 only proof changes a state"
+ADOPTED = "1 only a proved newer version is adopted"
+FRESH = 20.0
+"""Seconds within which a verdict rests on a look: the deadline of a check or of a registration, and a little."""
+
+
+class VerdictOracle:
+    """Compares every committed change of a verdict with the vault's own log."""
+
+    def __init__(self, world: SimWorld, rows: Rows) -> None:
+        self._world = world
+        self._rows = rows
+        self._losses: list[float] = []
+        self._adopted: dict[int, list[str]] = {}
+
+    def lost(self) -> None:
+        """A write was lost, or may have been: what a check saw then may be unknown to the store."""
+        self._losses.append(asyncio.get_running_loop().time())
+
+    def on_commit(self) -> None:
+        for row in self._rows.versions.values():
+            before = self._rows.before.get(row.id)
+            if before is row:
+                continue
+            self._count(before, row)
+            if before is None:
+                self._check_adopted(row)
+            elif (before.outcome, before.reason) != (row.outcome, row.reason):
+                if row.outcome == "Usable":
+                    self._check_recovered(row)
+                else:
+                    self._check_denied(row)
+
+    def _count(self, before: VersionRow | None, row: VersionRow) -> None:
+        count = self._world.trace.count
+        if before is None:
+            return
+        if before.suspicion is None and row.suspicion is not None:
+            count("suspicion")
+        if before.suspicion is not None and row.suspicion is None and before.outcome == row.outcome == "Usable":
+            count("suspicion dropped")
+        if before.unverified is None and row.unverified is not None:
+            count(f"unverified: {row.unverified}")
+        if row.told and not before.told:
+            count("unverified told")
+        if before.outcome != row.outcome or before.reason != row.reason:
+            count(f"denied: {row.reason}" if row.outcome == "Denied" else "recovered")
+        if row.retired and not before.retired:
+            count("version retired")
+
+    def _looks(self, row: VersionRow) -> list[Look]:
+        return self._world.vaults.probes[row.target]
+
+    def _check_recovered(self, row: VersionRow) -> None:
+        now = asyncio.get_running_loop().time()
+        looks = self._looks(row)
+        if not any(look.outcome == "ok" and look.ended >= now - FRESH for look in looks[-20:]):
+            raise Violation(PROOF, f"{row.target.key} became Usable, but its probe was not opened")
+
+    def _check_adopted(self, row: VersionRow) -> None:
+        now = asyncio.get_running_loop().time()
+        adopted = self._adopted.setdefault(row.watch, [])
+        version = str(row.target.key.version)
+        if not any(look.outcome == "ok" and look.ended >= now - FRESH for look in self._looks(row)[-20:]):
+            raise Violation(ADOPTED, f"{row.target.key} did not prove itself")
+        if adopted:
+            self._world.trace.count("adoption")
+            if row.pinned:
+                raise Violation(ADOPTED, f"{row.target.key} was adopted in the place of a pinned version")
+            made = self._world.vaults.made
+            if made[version] <= made[adopted[-1]]:
+                raise Violation(ADOPTED, f"{row.target.key} is older than the one before")
+        adopted.append(version)
+
+    def _check_denied(self, row: VersionRow) -> None:
+        looks = [look for look in self._looks(row) if look.outcome in DENIALS or look.outcome == "ok"]
+        streak: list[Look] = []
+        for look in reversed(looks):
+            if look.outcome == "ok":
+                if self._is_known(look):
+                    break
+                continue
+            streak.append(look)
+        if row.reason != Reason.NETWORK_BLOCKED:
+            streak = [look for look in streak if look.outcome != Reason.NETWORK_BLOCKED]
+        checks = self._world.settings.checks
+        wait = checks.confirm_network_after if row.reason == Reason.NETWORK_BLOCKED else checks.confirm_after
+        if not streak:
+            raise Violation(ALARM, f"{row.target.key}: {row.reason}, but its vault never denied it")
+        last, first = streak[0], streak[-1]
+        if last.ended - first.ended < wait.total_seconds() - 0.01:
+            looked = [f"{look.ended:.3f} {look.outcome} {look.way}" for look in looks[-6:]]
+            raise Violation(ALARM, f"{row.target.key}: {row.reason} on looks too close to each other: {looked}")
+        if last.way != "fresh":
+            raise Violation(ALARM, f"{row.target.key}: {row.reason} was not confirmed on a new connection")
+        if last.ended < asyncio.get_running_loop().time() - FRESH:
+            raise Violation(ALARM, f"{row.target.key}: {row.reason}, but the last denial is of {last.ended:.3f}")
+
+    def _is_known(self, look: Look) -> bool:
+        """Whether the store can know what this look saw: no write was lost in the check that it belongs to."""
+        place = bisect_left(self._losses, look.ended)
+        return place == len(self._losses) or self._losses[place] > look.ended + FRESH
