@@ -36,6 +36,7 @@ POLICY = Policy(
     flap_window=timedelta(hours=1),
     flaps_free=3,
     brake_max_hold=timedelta(hours=1),
+    near_expiry=timedelta(days=30),
 )
 V1, V2, V3 = (KeyVersion(digit * 32) for digit in "123")
 KEY = KeyIdentifier(VaultHost("contoso.vault.azure.net"), "customer-key")
@@ -68,6 +69,7 @@ def silent(reason: Reason = Reason.TIMED_OUT) -> NoAnswer:
 
 def facts(version: KeyVersion = V1, **changes: object) -> KeyFacts:
     key = KeyFacts(version, "RSA", 2048, enabled=True, operations=frozenset({"wrapKey", "unwrapKey"}), created=NOW)
+    key = replace(key, recovery_level="Recoverable")
     return replace(key, **changes)
 
 
@@ -152,7 +154,7 @@ key_facts = st.builds(
     created=st.none() | instants,
     not_before=st.none() | instants,
     expires=st.none() | instants,
-    recovery_level=st.none(),
+    recovery_level=st.sampled_from((None, "Recoverable", "Recoverable+Purgeable")),
 )
 facts_answers = st.none() | key_facts | refusals | silences
 probe_answers = st.just(OPENED) | st.builds(ProbeMismatched, evidence=evidences) | refusals | silences

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from byokd.domain import warn
 from byokd.domain.answers import Evidence, FactsAnswer, KeyFacts, ProbeMismatched, ProbeOpened
 from byokd.domain.decide import Decision, Look, candidate, decide
 from byokd.domain.judge import Seen
@@ -125,8 +126,7 @@ def test_an_event_about_a_warning_is_always_about_a_new_one(scene: tuple[Watch, 
     on, sight, now = scene
     decision = decided(on, sight, now)
     told = [event for event in decision.events if event.type is not EventType.KEY_VERSION_DETECTED]
-    kinds = {WarningKind.NEWEST_VERSION_UNUSABLE, WarningKind.KEY_EXPIRED}
-    assert len(told) == len([warning for warning in decision.warnings if warning.kind in kinds])
+    assert len(told) == len([warning for warning in decision.warnings if warning.kind in warn.EVENTS])
 
 
 @given(newest=scenes.key_facts, pinned=st.booleans())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from byokd.domain.decide import _WARNING_EVENTS
+from byokd.domain import warn
 from byokd.domain.vocabulary import EventType, Outcome, Reason, State, ValueKind, WarningKind
 from byokd.settings import CheckSettings
 from domain.scenes import DENIALS, TROUBLE
@@ -48,7 +48,7 @@ def test_every_reason_is_of_a_denial_or_of_trouble() -> None:
 
 def test_the_events_of_warnings_are_those_that_are_published() -> None:
     told = {WarningKind(kind): cells[-1].strip("`") for kind, cells in rows("Warnings").items()}
-    assert told == {kind: str(_WARNING_EVENTS.get(kind, "none")) for kind in WarningKind}
+    assert told == {kind: str(warn.EVENTS.get(kind, "none")) for kind in WarningKind}
 
 
 def test_the_events_that_the_page_names_exist() -> None:

@@ -78,6 +78,7 @@ class Key:
     versions: list[Version]
     deleted: bool = False
     type: str = "RSA"
+    recovery_level: str | None = "Recoverable"
 
     @property
     def newest(self) -> Version:
@@ -333,4 +334,5 @@ def facts_of(key: Key, version: Version) -> KeyFacts:
         created=version.created,
         not_before=version.not_before,
         expires=version.expires,
+        recovery_level=key.recovery_level,
     )

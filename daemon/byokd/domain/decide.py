@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from byokd.domain.answers import FactsAnswer, KeyFacts, NoAnswer, ProbeOpened, Refused
+from byokd.domain import warn
+from byokd.domain.accounts import instant
+from byokd.domain.answers import FactsAnswer, KeyFacts, NoAnswer, Refused
 from byokd.domain.identifiers import KeyVersion, WrappingVersionId
 from byokd.domain.judge import Observation, Seen, judge
 from byokd.domain.verdict import (
@@ -18,16 +20,11 @@ from byokd.domain.verdict import (
     Watch,
     WatchWarning,
 )
-from byokd.domain.vocabulary import DetectedBy, EventType, Outcome, WarningKind
+from byokd.domain.vocabulary import DetectedBy, EventType, Outcome
 from byokd.domain.weigh import confirm_after, steadiness, weigh
 
 CandidateAnswer = Probe | Refused | NoAnswer
 """What proving a newer version gave: its new probe, wrapped and unwrapped by the vault, or why not."""
-
-_WARNING_EVENTS = {
-    WarningKind.NEWEST_VERSION_UNUSABLE: EventType.KEY_NEWEST_VERSION_UNUSABLE,
-    WarningKind.KEY_EXPIRED: EventType.KEY_EXPIRED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +35,14 @@ class Look:
         seen: one entry per wrapping version of the watch.
         newest: what GET told of the key identifier; None when it was not asked.
         candidate: what proving `newest` gave; None when it is no candidate.
+        unpinned: what GET told of a pinned key without its version; None when it was not asked, as mostly.
     """
 
     seen: tuple[Seen, ...]
     newest: FactsAnswer | None
     candidate: CandidateAnswer | None
     detected_by: DetectedBy
+    unpinned: FactsAnswer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +87,9 @@ def candidate(watch: Watch, newest: FactsAnswer | None, *, now: datetime) -> Key
 
     Key Vault counts creation in whole seconds, so a version of the same second counts as later if it was never adopted.
     """
-    if watch.key.version is not None or not isinstance(newest, KeyFacts) or not _newer(watch, newest):
+    if watch.key.version is not None or not isinstance(newest, KeyFacts) or not watch.is_newer(newest):
         return None
     return newest if newest.unfit_for_wrapping(now) is None else None
-
-
-def _newer(watch: Watch, newest: KeyFacts) -> bool:
-    """Tell whether a version was never adopted and is not older than the current one (a stale vault may show those)."""
-    created = watch.current_version.created
-    older = created is not None and newest.created is not None and newest.created < created
-    return not older and newest.version not in watch.adopted
 
 
 def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: float, braked: bool = False) -> Decision:
@@ -121,7 +113,7 @@ def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: f
             version.verdict, observation, now=now, policy=policy, detected_by=look.detected_by, braked=braked
         )
     adoption = _adoption(watch, look, now=now) if observations[watch.current].outcome is Outcome.USABLE else None
-    warnings = _warnings(watch, look, now=now)
+    warnings = warn.warnings(_sight(watch, look, now=now, policy=policy))
     changed = {item.id: verdicts[item.id] for item in watch.versions if verdicts[item.id] != item.verdict}
     return Decision(
         verdicts=changed,
@@ -143,54 +135,16 @@ def _adoption(watch: Watch, look: Look, *, now: datetime) -> Adoption | None:
     return Adoption(newest.version, newest.created, look.candidate, verdict)
 
 
-def _warnings(watch: Watch, look: Look, *, now: datetime) -> tuple[WatchWarning, ...]:
-    """Give what is amiss now. What this look could not tell stays as it was."""
-    warnings: list[WatchWarning] = []
-    if watch.key.version is None:
-        warnings += _newest_warnings(watch, look, now=now)
-    for seen in look.seen:
-        if isinstance(seen.probe, ProbeOpened) and isinstance(seen.facts, KeyFacts):
-            warnings += _validity_warnings(seen.facts, now=now)
-        else:
-            warnings += [
-                warning
-                for warning in watch.warnings
-                if warning.version == seen.version
-                and warning.kind in {WarningKind.KEY_EXPIRED, WarningKind.KEY_NOT_YET_VALID}
-            ]
-    return tuple(warnings)
-
-
-def _newest_warnings(watch: Watch, look: Look, *, now: datetime) -> list[WatchWarning]:
-    newest = look.newest
-    unusable = [warning for warning in watch.warnings if warning.kind is WarningKind.NEWEST_VERSION_UNUSABLE]
-    unseen = [warning for warning in watch.warnings if warning.kind is WarningKind.NEW_VERSIONS_UNSEEN]
-    if newest is None or isinstance(newest, NoAnswer):
-        return unusable + unseen
-    if isinstance(newest, Refused):
-        lives = any(isinstance(seen.probe, ProbeOpened) for seen in look.seen)
-        message = "GET is refused: new versions go unseen"
-        return [*unusable, WatchWarning(WarningKind.NEW_VERSIONS_UNSEEN, None, message)] if lives else unusable
-    if not _newer(watch, newest):
-        return [] if newest.version == watch.current_version.version else unusable
-    unfit = newest.unfit_for_wrapping(now)
-    if isinstance(look.candidate, Refused):
-        unfit = f"the vault refuses to wrap with the newest version: {look.candidate.kind}"
-    if unfit is not None:
-        return [WatchWarning(WarningKind.NEWEST_VERSION_UNUSABLE, newest.version, unfit)]
-    if isinstance(look.candidate, Probe):
-        return []
-    return [warning for warning in unusable if warning.version == newest.version]
-
-
-def _validity_warnings(facts: KeyFacts, *, now: datetime) -> list[WatchWarning]:
-    if facts.expires is not None and facts.expires <= now:
-        message = f"expired at {facts.expires:%Y-%m-%dT%H:%M:%SZ}; it still unwraps, but cannot wrap"
-        return [WatchWarning(WarningKind.KEY_EXPIRED, facts.version, message)]
-    if facts.not_before is not None and now < facts.not_before:
-        message = f"not valid before {facts.not_before:%Y-%m-%dT%H:%M:%SZ}; it still unwraps, but cannot wrap"
-        return [WatchWarning(WarningKind.KEY_NOT_YET_VALID, facts.version, message)]
-    return []
+def _sight(watch: Watch, look: Look, *, now: datetime, policy: Policy) -> warn.Sight:
+    return warn.Sight(
+        watch=watch,
+        seen=look.seen,
+        newest=look.newest,
+        candidate=look.candidate,
+        unpinned=look.unpinned,
+        now=now,
+        near_expiry=policy.near_expiry,
+    )
 
 
 def _events(
@@ -204,12 +158,12 @@ def _events(
             "detectedBy": str(detected_by),
         }
         events.append(KeyEvent(EventType.KEY_VERSION_DETECTED, data))
-    known = {(warning.kind, warning.version) for warning in watch.warnings}
-    for warning in warnings:
-        if warning.kind in _WARNING_EVENTS and (warning.kind, warning.version) not in known:
-            identifier = watch.key if warning.version is None else watch.key.at(warning.version)
-            data = {"keyIdentifier": str(identifier), "message": warning.message, "detectedBy": str(detected_by)}
-            events.append(KeyEvent(_WARNING_EVENTS[warning.kind], data))
+    for event_type, warning in warn.news(watch.warnings, warnings):
+        identifier = watch.key if warning.version is None else watch.key.at(warning.version)
+        data = {"keyIdentifier": str(identifier), "message": warning.message, "detectedBy": str(detected_by)}
+        if warning.date is not None:
+            data["expiresAt"] = instant(warning.date)
+        events.append(KeyEvent(event_type, data))
     return tuple(events)
 
 

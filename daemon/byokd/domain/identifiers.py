@@ -134,6 +134,11 @@ class KeyIdentifier:
         return replace(self, version=version)
 
     @property
+    def unpinned(self) -> Self:
+        """The identifier of this key without a version."""
+        return replace(self, version=None)
+
+    @property
     def topic(self) -> str:
         """Where the key's messages go, below the prefix: lower case, because Key Vault ignores the case of names."""
         return f"keys/{self.host}/{self.name.lower()}"

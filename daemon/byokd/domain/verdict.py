@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from byokd.domain.answers import Evidence
+from byokd.domain.answers import Evidence, KeyFacts
 from byokd.domain.identifiers import (
     IdentityName,
     KeyIdentifier,
@@ -108,11 +108,15 @@ class WrappingVersion:
 
 @dataclass(frozen=True, slots=True)
 class WatchWarning:
-    """Something amiss that costs no account its life. `version` is None when it concerns the key as a whole."""
+    """Something amiss that costs no account its life. `version` is None when it concerns the key as a whole.
+
+    `date` is the one that the warning is about, where it is about one: another date makes it another warning.
+    """
 
     kind: WarningKind
     version: KeyVersion | None
     message: str
+    date: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,15 @@ class Watch:
         """The wrapping version that `current` names."""
         return next(version for version in self.versions if version.id == self.current)
 
+    def is_newer(self, facts: KeyFacts) -> bool:
+        """Tell whether a version was never adopted and is not older than the current one.
+
+        A stale vault may show the others. Key Vault counts creation in whole seconds, so one of the same second counts.
+        """
+        created = self.current_version.created
+        older = created is not None and facts.created is not None and facts.created < created
+        return not older and facts.version not in self.adopted
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -161,3 +174,4 @@ class Policy:
     flap_window: timedelta
     flaps_free: int
     brake_max_hold: timedelta
+    near_expiry: timedelta

@@ -75,6 +75,9 @@ class WarningKind(StrEnum):
     NEW_VERSIONS_UNSEEN = "NewVersionsUnseen"
     KEY_EXPIRED = "KeyExpired"
     KEY_NOT_YET_VALID = "KeyNotYetValid"
+    NEAR_EXPIRY = "NearExpiry"
+    PINNED_VERSION_SUPERSEDED = "PinnedVersionSuperseded"
+    PURGE_PROTECTION_OFF = "PurgeProtectionOff"
 
 
 class DetectedBy(StrEnum):
@@ -100,6 +103,7 @@ class EventType(StrEnum):
     KEY_VERSION_DETECTED = "byokd.key.version-detected"
     KEY_VERSION_RETIRED = "byokd.key.version-retired"
     KEY_NEWEST_VERSION_UNUSABLE = "byokd.key.newest-version-unusable"
+    KEY_NEAR_EXPIRY = "byokd.key.near-expiry"
     KEY_EXPIRED = "byokd.key.expired"
     SERVICE_AUDIT_HEADS = "byokd.service.audit-heads"
 

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics
+from byokd.runtime.seldom import Seldom
 from byokd.runtime.sightings import Sightings
 
 PROBE_BYTES = 32
@@ -87,7 +88,7 @@ async def prove(calls: Round, target: KeyTarget, randomness: Randomness) -> Cand
 
 
 class Checker:
-    """Checks watches. Holds no state of its own: what it weighs is in the watch that it is given."""
+    """Checks watches. What it weighs is in the watch that it is given; it remembers only when it asked aside."""
 
     def __init__(  # noqa: PLR0913 - one argument per collaborator
         self,
@@ -114,6 +115,7 @@ class Checker:
         self._policy = policy
         self._deadline = deadline
         self._metrics = metrics
+        self._seldom = Seldom(clock)
 
     @property
     def policy(self) -> Policy:
@@ -189,7 +191,23 @@ class Checker:
         )
         if current_opens and (found := candidate(watch, newest, now=now)) is not None:
             proof = await prove(calls, _target(watch, watch.key.at(found.version)), self._randomness)
-        return Look(tuple(seen), newest, proof, detected_by)
+        look = Look(tuple(seen), newest, proof, detected_by)
+        return await self._look_aside(calls, watch, look) if current_opens and proof is None else look
+
+    async def _look_aside(self, calls: Round, watch: Watch, look: Look) -> Look:
+        """Ask, seldom, what only warnings need: of a pinned key the newest version, else the dates of the current one.
+
+        The dates are told already while the current version is the newest.
+        """
+        current, pinned = watch.current_version.version, watch.key.version is not None
+        superseded = isinstance(look.newest, KeyFacts) and look.newest.version != current
+        if not (pinned or superseded) or not self._seldom.takes_turn(watch.id, detected_by=look.detected_by):
+            return look
+        if pinned:
+            return replace(look, unpinned=await calls.get(_target(watch, watch.key.unpinned)))
+        facts = await calls.get(_target(watch, watch.key.at(current)))
+        seen = (replace(entry, facts=facts) if entry.version == current else entry for entry in look.seen)
+        return replace(look, seen=tuple(seen))
 
     async def _probe(self, calls: Round, watch: Watch, version: WrappingVersion) -> ProbeAnswer:
         target = _target(watch, watch.key.at(version.version))

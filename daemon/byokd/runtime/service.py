@@ -311,4 +311,5 @@ def policy(checks: CheckSettings, brake: BrakeSettings) -> Policy:
         flap_window=checks.flap_window,
         flaps_free=checks.flaps_free,
         brake_max_hold=brake.max_hold,
+        near_expiry=checks.near_expiry,
     )

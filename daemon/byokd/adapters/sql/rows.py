@@ -1,6 +1,7 @@
 """Between rows and the domain's values."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
@@ -116,7 +117,10 @@ def wrapping_version_of(row: AnyRow) -> WrappingVersion:
 
 def warning_values(warnings: Iterable[WatchWarning]) -> list[list[str | None]]:
     """Give the document of a watch's warnings."""
-    return [[str(warning.kind), warning.version, warning.message] for warning in warnings]
+    return [
+        [str(found.kind), found.version, found.message, None if found.date is None else found.date.isoformat()]
+        for found in warnings
+    ]
 
 
 def watch_of(row: AnyRow, version_rows: Iterable[AnyRow]) -> Watch:
@@ -132,11 +136,17 @@ def watch_of(row: AnyRow, version_rows: Iterable[AnyRow]) -> Watch:
         current=next(WrappingVersionId(version.id) for version in rows if version.is_current),
         versions=tuple(wrapping_version_of(version) for version in rows if version.retired_at is None),
         adopted=frozenset(KeyVersion(version.version) for version in rows),
-        warnings=tuple(
-            WatchWarning(WarningKind(kind), None if version is None else KeyVersion(version), message)
-            for kind, version, message in row.warnings
-        ),
+        warnings=tuple(_warning_of(*entry) for entry in row.warnings),
         due_at=row.due_at,
+    )
+
+
+def _warning_of(kind: str, version: str | None, message: str, date: str | None) -> WatchWarning:
+    return WatchWarning(
+        WarningKind(kind),
+        None if version is None else KeyVersion(version),
+        message,
+        None if date is None else datetime.fromisoformat(date),
     )
 
 
