@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from byokd.domain.accounts import Account, JsonValue
@@ -162,6 +162,23 @@ class Retained(StrEnum):
     KEEP = "keep"
     SET = "set"
     CLEAR = "clear"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldVault:
+    """A vault as its holder knows it: under the epoch that it was claimed with."""
+
+    host: VaultHost
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """That a vault fails or throttles: why, the present wait (whole milliseconds), and when it is tried again."""
+
+    reason: Reason
+    backoff: timedelta
+    next_try_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from byokd.domain.vocabulary import Reason, RefusalKind
 WRAPPING_OPERATIONS = frozenset({"wrapKey", "unwrapKey"})
 FIT_BITS = (2048, 3072, 4096)
 FIT_TYPES = ("RSA", "RSA-HSM")
+OWN_LIMIT = "OwnLimit"
+"""The code of an answer that no vault gave: our own limit on calls left no time to ask."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from byokd.domain.answers import NoAnswer, Refused
+from byokd.domain.answers import OWN_LIMIT, NoAnswer, Refused
 from byokd.domain.vocabulary import Reason, RefusalKind
 
 ROLE = "Key Vault Crypto Service Encryption User"
@@ -49,6 +49,9 @@ def explain(answer: Refused | NoAnswer) -> Explanation:
     """Explain why a vault did not do what was asked of it."""
     if isinstance(answer, NoAnswer) and answer.reason is Reason.TOKEN_UNAVAILABLE:
         return Explanation("no token for the identity", "check the identity in the settings and its endpoint")
+    if isinstance(answer, NoAnswer) and answer.evidence.code == OWN_LIMIT:
+        message = "the vault was not asked: byokd's share of its limit is spent"
+        return Explanation(message, "nothing was changed; try again, or raise vaults.quota_share")
     if isinstance(answer, NoAnswer):
         return Explanation(f"the vault did not answer: {answer.reason}", "nothing was changed; try again")
     return _OF_REFUSALS[answer.kind]

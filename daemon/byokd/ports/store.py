@@ -7,14 +7,16 @@ from typing import Protocol
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
-from byokd.domain.identifiers import AccountId, WatchId
+from byokd.domain.identifiers import AccountId, VaultHost, WatchId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports.vault import KeyTarget
 from byokd.records import (
     Census,
     Dossier,
+    Failing,
     Gate,
+    HeldVault,
     KeyPlacement,
     OutboxRow,
     ProtectedValue,
@@ -155,6 +157,14 @@ class Store(SealedStore, Protocol):
 
     async def record_due(self, due: Mapping[WatchId, datetime]) -> None:
         """Write due times of checks that found nothing new, in one batch."""
+        ...
+
+    async def failing_vaults(self) -> Mapping[VaultHost, Failing]:
+        """Give the vaults that failed or throttled when they were last asked."""
+        ...
+
+    async def record_failing(self, found: Mapping[HeldVault, Failing | None]) -> None:
+        """Write how vaults are, in one batch; None: they answer. Those of another epoch are passed over."""
         ...
 
     async def follow(self, *, limit: int, now: datetime) -> int:

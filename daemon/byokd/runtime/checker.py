@@ -28,6 +28,8 @@ from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics
+from byokd.runtime.pace import Heard
+from byokd.runtime.rationing import PATIENCE, Patience, own_limit
 from byokd.runtime.seldom import Seldom
 from byokd.runtime.sightings import Sightings
 
@@ -39,10 +41,11 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A finished check: the watch as it is now, and what was decided."""
+    """A finished check: the watch as it is now, what was decided, and what was heard of the vault itself."""
 
     watch: Watch
     decision: Decision
+    heard: Heard
 
 
 class Round:
@@ -51,7 +54,7 @@ class Round:
     def __init__(self, keys: KeyService, clock: Clock, *, deadline: timedelta) -> None:
         self._keys = keys
         self._clock = clock
-        self._until = clock.monotonic() + deadline.total_seconds()
+        self._patience = Patience(clock.monotonic() + deadline.total_seconds())
 
     async def get(self, target: KeyTarget) -> KeyFacts | Refused | NoAnswer:
         """GET, or `TimedOut` when the deadline has passed."""
@@ -66,11 +69,15 @@ class Round:
         return await self._within("unwrap", self._keys.unwrap(target, wrapped))
 
     async def _within(self, operation: str, call: Awaitable[_Answer]) -> _Answer | NoAnswer:
+        token = PATIENCE.set(self._patience)
         try:
-            async with asyncio.timeout(max(0.0, self._until - self._clock.monotonic())):
+            async with asyncio.timeout(max(0.0, self._patience.until - self._clock.monotonic())):
                 return await call
         except TimeoutError:
-            return NoAnswer(Reason.TIMED_OUT, Evidence(operation))
+            # A vault that got less than the whole time because of our own limit was not slow for all we know.
+            return own_limit(operation) if self._patience.waited else NoAnswer(Reason.TIMED_OUT, Evidence(operation))
+        finally:
+            PATIENCE.reset(token)
 
 
 async def prove(calls: Round, target: KeyTarget, randomness: Randomness) -> CandidateAnswer:
@@ -155,12 +162,13 @@ class Checker:
         """Decide and commit what follows, if anything does."""
         now = self._clock.now()
         jitter = self._randomness.uniform(-1, 1)
+        heard = Heard.of(seen.probe for seen in look.seen)
         decision = decide(watch, look, now=now, policy=self._policy, jitter=jitter)
         if not decision.changes:
-            return Checked(watch, decision)
+            return Checked(watch, decision, heard)
         committed = await self._store.commit_decision(watch, decision, now=now)
         self._report(watch, decision)
-        return Checked(committed, decision)
+        return Checked(committed, decision, heard)
 
     async def presume(self, watch: Watch, reason: Reason) -> Checked:
         """Note, without asking, that a watch could not be verified because its vault answers nobody.

@@ -49,6 +49,19 @@ class Metrics:
             buckets=(0.01, 0.1, 0.5, 1, 2, 6, 15, 60),
             registry=self.registry,
         )
+        self.vault_wait_seconds = Histogram(
+            "byokd_vault_call_wait_seconds",
+            "Time that calls to vaults waited for our own limit, of those that had to",
+            ["priority"],
+            buckets=(0.01, 0.05, 0.25, 1, 2.5, 5, 15),
+            registry=self.registry,
+        )
+        self.vault_waits_given_up = Counter(
+            "byokd_vault_calls_given_up_total",
+            "Calls to vaults that were not made because of our own limit",
+            ["priority"],
+            registry=self.registry,
+        )
         self.verdicts = Counter(
             "byokd_verdict_changes_total", "Committed changes of verdicts", ["outcome"], registry=self.registry
         )

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.identifiers import VaultHost, WatchId
-from byokd.domain.vocabulary import Reason, RefusalKind
+from byokd.domain.vocabulary import RefusalKind
 from byokd.ports import SealBrokenError, ServiceKeyMissingError
 from byokd.records import RewrapQueue
 from byokd.runtime.account_keys import PayloadInvalidError, VaultRefusedError
-from byokd.runtime.pace import OUR_TROUBLE, Pace, PaceBounds
+from byokd.runtime.pace import Pace, PaceBounds, is_of_the_vault
 
 _OF_THE_ACCOUNT = (PayloadInvalidError, SealBrokenError, ServiceKeyMissingError)
 
@@ -41,11 +41,12 @@ class Pair:
 
     def went_wrong(self, error: Exception, *, begun: float, now: float) -> None:
         """Note a failure. What was begun before the last one brings no news: one try doubles the wait only once."""
-        reason = _silence(error)
-        if reason is not None and reason not in OUR_TROUBLE:
+        silence = _silence(error)
+        if silence is not None and is_of_the_vault(silence.reason, [silence.evidence]):
             if begun >= self.vault.next_try:
-                self.vault.failed(now, reason)
+                self.vault.failed(now, silence.reason, retry_after=silence.retry_after)
             return
+        reason = None if silence is None else silence.reason
         if isinstance(error, VaultRefusedError) and begun >= self.vault.next_try and reason is None:
             self.vault.answered()
         if not _is_of_the_account(error) and begun >= self.watch.next_try:
@@ -77,9 +78,9 @@ class RewrapPaces:
             del self._vaults[host]
 
 
-def _silence(error: Exception) -> Reason | None:
+def _silence(error: Exception) -> NoAnswer | None:
     if isinstance(error, VaultRefusedError) and isinstance(error.answer, NoAnswer):
-        return error.answer.reason
+        return error.answer
     return None
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import structlog
 
+from byokd.domain.answers import OWN_LIMIT
 from byokd.domain.identifiers import WatchId
 from byokd.domain.payload import PayloadInvalidError
 from byokd.ports import (
@@ -184,6 +185,8 @@ class Rewrapper:
 
     async def _went_wrong(self, work: RewrapWork, error: Exception, pair: Pair, *, begun: float) -> None:
         pair.went_wrong(error, begun=begun, now=self._clock.monotonic())
+        if isinstance(error, VaultRefusedError) and error.answer.evidence.code == OWN_LIMIT:
+            return  # it was not tried: it stays where it is in the queue, and nobody has to hear of it
         await self._failed(work, error)
         self._on_change()
 

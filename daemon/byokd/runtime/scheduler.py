@@ -1,42 +1,36 @@
 """Knows which watch is due, vault by vault, and starts its check within the bounds."""
 
 import asyncio
-import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 
-from byokd.domain.decide import Decision
-from byokd.domain.identifiers import VaultHost, WatchId
+from byokd.domain.identifiers import WatchId
 from byokd.domain.verdict import Verdict, Watch
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyTarget, StaleError, Store, StoreUnavailableError
 from byokd.runtime.checker import Checked, Checker
 from byokd.runtime.health import Component, Health
+from byokd.runtime.line import Line
 from byokd.runtime.metrics import Metrics
-from byokd.runtime.pace import OUR_TROUBLE, Pace, PaceBounds
+from byokd.runtime.pace import Pace, PaceBounds
+from byokd.runtime.pace_keeping import PaceKeeper
+from byokd.runtime.roster import Entry, Roster, is_suspected
 from byokd.runtime.waking import Bell
 from byokd.settings import CheckSettings
 
-FLUSH_INTERVAL = timedelta(seconds=10)
+FLUSH_INTERVAL: Final = timedelta(seconds=10)
 """Due times of healthy checks are written in batches this far apart; a crash repeats at most this many checks."""
+
+FLUSH_INTERVAL_AT_START: Final = timedelta(seconds=1)
+"""The same while a backlog is worked off: a daemon killed every few seconds must not begin it anew each time."""
 
 STORE_RETRY_SECONDS = 5.0
 """A check whose outcome could not be stored is repeated this much later."""
 
 _log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class _Entry:
-    watch: Watch
-    due: float
-    ticket: int = 0
-    running: bool = False
-    asked: DetectedBy | None = None
-    askers: list[asyncio.Future[Checked]] = field(default_factory=list)
 
 
 class TakenOverError(Exception):
@@ -46,8 +40,9 @@ class TakenOverError(Exception):
 class Scheduler:
     """Runs the checks.
 
-    At the bound of all checks, due ones wait in the order of their due times; at a vault's bound, only that vault's
-    wait.
+    At the bound of all checks, due ones wait in the order of their due times, with a head start for confirmations, what
+    operators ask for and hints; at a vault's bound, only that vault's wait. Checks that probe failing vaults take at
+    most half of all places, so that many vaults that hang leave the others theirs.
     """
 
     def __init__(
@@ -69,14 +64,16 @@ class Scheduler:
         self._health = health
         self._metrics = metrics
         self._on_change = on_change
-        self._bounds = PaceBounds(settings.vault_concurrency, settings.vault_backoff_first, settings.vault_backoff_most)
-        self._entries: dict[WatchId, _Entry] = {}
-        self._paces: dict[VaultHost, Pace] = {}
-        self._queue: list[tuple[float, int, WatchId]] = []
-        self._tickets = 0
-        self._running = 0
-        self._unwritten: dict[WatchId, Watch] = {}
-        self._flushed = 0.0
+        first, most = settings.vault_backoff_first, settings.vault_backoff_most
+        self._roster = Roster(lambda: Pace(PaceBounds(settings.vault_concurrency, first, most)))
+        self._line = Line(self._roster)
+        self._keeper = PaceKeeper(store, clock=clock, health=health)
+        self._probes = Pace(PaceBounds(max(1, settings.concurrency // 2), first, most))
+        self._hint_spacing = settings.hint_spacing.total_seconds()
+        self._running: set[Entry] = set()
+        self._unwritten: set[WatchId] = set()
+        self._flush_at = 0.0
+        self._backlog_until = 0.0
         self._bell = Bell()
         self._has_begun = False
         self._stopping = False
@@ -88,15 +85,24 @@ class Scheduler:
         Raises:
             StoreUnavailableError: the watches cannot be read; call again.
         """
-        await self._load()
-        self._health.well(Component.SCHEDULER)
-        async with asyncio.TaskGroup() as checks:
-            while not self._stopping:
-                self._start_due(checks)
-                await self._flush()
-                await self._bell.wait(self._seconds_to_next())
-        await self._write_due()
-        self._stopped.set()
+        try:
+            await self._load()
+            self._health.well(Component.SCHEDULER)
+            async with asyncio.TaskGroup() as keeping:
+                keeper = keeping.create_task(self._keeper.run(), name="paces")
+                async with asyncio.TaskGroup() as checks:
+                    while not self._stopping:
+                        self._start_due(checks)
+                        await self._flush()
+                        await self._bell.wait(self._seconds_to_next())
+                keeper.cancel()
+            await self._keeper.write()
+            await self._write_due()
+            self._stopped.set()
+        finally:
+            if self._stopping:
+                for entry in self._roster:
+                    _dismiss(entry)
 
     async def stopped(self) -> None:
         """Wait until the checks that ran when `stop` was called have ended and their due times are written."""
@@ -107,38 +113,47 @@ class Scheduler:
         self._stopping = True
         self._bell.ring()
 
-    def hint(self, watch: WatchId, *, detected_by: DetectedBy) -> None:
-        """Make a watch due now; one that is being checked is checked again afterwards."""
-        entry = self._entries.get(watch)
-        if entry is None:
+    def hint(self, watch: WatchId, *, detected_by: DetectedBy = DetectedBy.HINT) -> None:
+        """Have a watch checked soon, because something may have happened to it, and once more a little later.
+
+        Hints are coalesced: checks that follow them begin at least `checks.hint_spacing` apart, the one after the last
+        hint included. A hint that comes during a check is followed by another one. An operator's word is followed at
+        once, as by `check_now`.
+        """
+        entry = self._roster.get(watch)
+        if entry is not None and detected_by is DetectedBy.OPERATOR:
+            self._ask(entry)
+        if entry is None or entry.hinted or detected_by is DetectedBy.OPERATOR:
             return
-        entry.asked = detected_by
-        if not entry.running:
-            self._queue_at(entry, self._clock.monotonic())
-        self._bell.ring()
+        entry.hinted = True
+        self._call_up(entry)
 
     def hint_version(self, target: KeyTarget) -> None:
-        """Make the watches of this exact version due now; there is more than one if it is also pinned."""
-        for entry in list(self._entries.values()):
-            watch = entry.watch
-            same = (watch.identity, watch.tenant, watch.key.host) == (target.identity, target.tenant, target.key.host)
-            if same and any(watch.key.at(version.version) == target.key for version in watch.versions):
-                self.hint(watch.id, detected_by=DetectedBy.HINT)
+        """Hint at the watches of this exact version; there is more than one if it is also pinned."""
+        for entry in self._roster.of_version(target):
+            self.hint(entry.watch.id)
 
     def next_look(self, watch: WatchId) -> datetime | None:
         """Tell when a watch is looked at next: a past time while it waits for its turn; None when it is not watched."""
-        entry = self._entries.get(watch)
+        entry = self._roster.get(watch)
         return None if entry is None else self._clock.now() + timedelta(seconds=entry.due - self._clock.monotonic())
 
     async def check_now(self, watch: WatchId) -> Checked | None:
-        """Check a watch on an operator's word and give the outcome; None when it is not (or no longer) watched."""
-        entry = self._entries.get(watch)
-        if entry is None:
+        """Check a watch on an operator's word and give the outcome; None when it is not (or no longer) watched.
+
+        The check begins after this was called. Those who call before it begins share it.
+        """
+        entry = self._roster.get(watch)
+        if entry is None or self._stopping:
             return None
-        asker: asyncio.Future[Checked] = asyncio.get_running_loop().create_future()
+        return await self._ask(entry)
+
+    def _ask(self, entry: Entry) -> "asyncio.Future[Checked | None]":
+        asker: asyncio.Future[Checked | None] = asyncio.get_running_loop().create_future()
         entry.askers.append(asker)
-        self.hint(watch, detected_by=DetectedBy.OPERATOR)
-        return await asker
+        if len(entry.askers) == 1:
+            self._call_up(entry)
+        return asker
 
     async def refresh(self, watch: WatchId) -> None:
         """Read a watch anew after accounts came to it or left it; before the first run, that one reads them all."""
@@ -153,78 +168,103 @@ class Scheduler:
             self._bell.ring()
 
     async def _load(self) -> None:
-        """Take all watches; what is overdue is admitted at twice the steady rate, suspected denials first."""
+        """Take all watches; what is overdue is admitted at twice the steady rate, suspected denials first.
+
+        The longest overdue comes before others, and what was begun is noted down, so that lives of seconds, one after
+        the other, get around to every watch.
+        """
         self._has_begun = True
+        watches = sorted(await self._store.watches(), key=lambda watch: (not is_suspected(watch), watch.due_at))
+        failing = await self._store.failing_vaults()
         now, instant = self._clock.monotonic(), self._clock.now()
-        watches = sorted(await self._store.watches(), key=lambda watch: (not _suspected(watch), watch.due_at))
         spacing = self._settings.interval.total_seconds() / (2 * max(1, len(watches)))
+        known, longest = set(self._roster.hosts), self._longest_wait()
         overdue = 0
         for watch in watches:
             seconds = due_in(watch.due_at, instant)
-            if seconds <= 0 and not _suspected(watch):
+            if seconds <= 0:
                 seconds = overdue * spacing
                 overdue += 1
-            self._take(watch, now + max(0.0, seconds))
-        for gone in self._entries.keys() - {watch.id for watch in watches}:
+            # A due time that is further away than any wait was written before the clock was set back.
+            self._take(watch, now + min(seconds, max(longest, overdue * spacing)), anew=True)
+        for host in self._roster.hosts - known:
+            if host in failing and (pace := self._roster.pace(host)) is not None:
+                pace.resume(failing[host], now, instant)
+        for gone in self._roster.ids - {watch.id for watch in watches}:
             self._drop(gone)
-        self._flushed = now
+        self._backlog_until = now + overdue * spacing + self._settings.deadline.total_seconds()
+        self._flush_at = now
 
-    def _take(self, watch: Watch, due: float) -> None:
-        entry = self._entries.get(watch.id)
+    def _longest_wait(self) -> float:
+        settings = self._settings
+        interval = settings.interval * (1 + settings.jitter)
+        return max(interval, settings.recheck_most, settings.vault_backoff_most).total_seconds()
+
+    def _take(self, watch: Watch, due: float, *, anew: bool = False) -> None:
+        entry = self._roster.get(watch.id)
         if entry is None:
-            entry = self._entries[watch.id] = _Entry(watch, due)
+            entry, anew = self._roster.add(watch), True
         _stay_in_charge(entry.watch, watch)
         entry.watch = watch
-        self._paces.setdefault(watch.key.host, Pace(self._bounds))
-        if not entry.running:
-            self._queue_at(entry, due)
+        if anew and entry.started is None:
+            self._line.put(entry, entry.next_due(due, now=self._clock.monotonic(), hint_spacing=self._hint_spacing))
 
     def _drop(self, watch: WatchId) -> None:
-        entry = self._entries.pop(watch, None)
-        self._unwritten.pop(watch, None)
-        if entry is None:
-            return
-        for asker in entry.askers:
-            asker.cancel()
-        host = entry.watch.key.host
-        if not entry.running and all(other.watch.key.host != host for other in self._entries.values()):
-            del self._paces[host]
+        self._unwritten.discard(watch)
+        if (entry := self._roster.drop(watch)) is not None:
+            _dismiss(entry)
 
-    def _queue_at(self, entry: _Entry, due: float) -> None:
-        self._tickets += 1
-        entry.ticket, entry.due = self._tickets, due
-        heapq.heappush(self._queue, (due, entry.ticket, entry.watch.id))
+    def _call_up(self, entry: Entry) -> None:
+        """Give a watch that somebody wants checked a better place; one that is being checked gets it afterwards."""
+        if entry.started is None:
+            now = self._clock.monotonic()
+            self._line.put(entry, entry.next_due(entry.due, now=now, hint_spacing=self._hint_spacing))
+        self._bell.ring()
 
     def _seconds_to_next(self) -> float:
         now = self._clock.monotonic()
-        flush = self._flushed + FLUSH_INTERVAL.total_seconds() - now
-        if not self._queue or self._running >= self._settings.concurrency:
-            return max(0.0, flush)
-        return max(0.0, min(flush, self._queue[0][0] - now))
+        until, due = self._flush_at, self._line.next_due()
+        if due is not None and len(self._running) < self._settings.concurrency:
+            until = min(until, due)
+        return max(0.0, until - now)
 
     def _start_due(self, checks: asyncio.TaskGroup) -> None:
         now = self._clock.monotonic()
-        while self._queue and self._queue[0][0] <= now and self._running < self._settings.concurrency:
-            due, ticket, watch = heapq.heappop(self._queue)
-            entry = self._entries.get(watch)
-            if entry is None or entry.ticket != ticket or entry.running:
-                continue
-            pace = self._paces[entry.watch.key.host]
-            if entry.asked is not DetectedBy.OPERATOR and now < pace.next_try:
+        while len(self._running) < self._settings.concurrency and (entry := self._line.pop(now)) is not None:
+            pace = self._roster.pace(entry.watch.key.host)
+            if pace is None:
+                raise AssertionError("a watch without a pace")
+            if not entry.askers and now < pace.next_try:
                 self._pass_over(checks, entry, pace)
-            elif pace.full():
-                pace.waiting.append(watch)
-            else:
-                self._metrics.check_lag_seconds.observe(now - due)
-                self._begin(entry, pace)
-                checks.create_task(self._check(entry, pace), name=f"check-{watch}")
+                continue
+            paces = (pace, self._probes) if pace.failing and not entry.askers else (pace,)
+            full = next((one for one in paces if one.full()), None)
+            if full is None:
+                self._begin(checks, entry, pace, paces)
+                continue
+            self._line.stand_aside(entry, full)
+            for other in paces:
+                # This one may have been called back to a place that another can take.
+                if not other.full():
+                    self._line.call_back(other, now)
 
-    def _pass_over(self, checks: asyncio.TaskGroup, entry: _Entry, pace: Pace) -> None:
+    def _begin(self, checks: asyncio.TaskGroup, entry: Entry, pace: Pace, paces: tuple[Pace, ...]) -> None:
+        now = self._clock.monotonic()
+        self._metrics.check_lag_seconds.observe(now - entry.due)
+        detected_by = entry.begin(now, hint_spacing=self._hint_spacing)
+        self._running.add(entry)
+        entry.charged = paces
+        for one in paces:
+            one.running += 1
+        checks.create_task(self._check(entry, pace, detected_by), name=f"check-{entry.watch.id}")
+
+    def _pass_over(self, checks: asyncio.TaskGroup, entry: Entry, pace: Pace) -> None:
         """Let a watch of a failing vault wait for the one that probes it; note that it is not verified meanwhile."""
         if pace.silence is None or not self._has_news_of_silence(entry.watch):
-            self._queue_at(entry, pace.next_try)
+            self._line.put(entry, pace.next_try)
             return
-        self._begin(entry, pace)
+        self._running.add(entry)
+        entry.started = self._clock.monotonic()
         checks.create_task(self._presume(entry, pace, pace.silence), name=f"presume-{entry.watch.id}")
 
     def _has_news_of_silence(self, watch: Watch) -> bool:
@@ -239,7 +279,7 @@ class Scheduler:
         closes = closing is not None and verdict.outcome is Outcome.USABLE and age >= closing
         return closes or (not silent.told and age >= self._settings.unverified_after)
 
-    async def _presume(self, entry: _Entry, pace: Pace, reason: Reason) -> None:
+    async def _presume(self, entry: Entry, pace: Pace, reason: Reason) -> None:
         due = self._clock.monotonic() + STORE_RETRY_SECONDS
         try:
             checked = await self._checker.presume(entry.watch, reason)
@@ -252,57 +292,52 @@ class Scheduler:
         except StoreUnavailableError as error:
             self._health.trouble(Component.STORE, str(error), hint=error.hint)
         finally:
-            self._end(entry, pace, due)
+            self._end(entry, due)
 
-    def _begin(self, entry: _Entry, pace: Pace) -> None:
-        entry.running = True
-        pace.running += 1
-        self._running += 1
-
-    async def _check(self, entry: _Entry, pace: Pace) -> None:
-        asked, entry.asked = entry.asked, None
+    async def _check(self, entry: Entry, pace: Pace, detected_by: DetectedBy) -> None:
         askers, entry.askers = entry.askers, []
-        due = self._clock.monotonic() + STORE_RETRY_SECONDS
+        due, concluded = self._clock.monotonic() + STORE_RETRY_SECONDS, False
         try:
-            checked = await self._checker.check(entry.watch, detected_by=asked or DetectedBy.POLL)
-            due = self._settle(entry, pace, checked)
+            checked = await self._checker.check(entry.watch, detected_by=detected_by)
+            due, concluded = self._settle(entry, pace, checked), True
             for asker in askers:
                 if not asker.done():
                     asker.set_result(checked)
         except StaleError:
             due = await self._reread(entry)
-            entry.askers += askers
         except StoreUnavailableError as error:
             self._health.trouble(Component.STORE, str(error), hint=error.hint)
-            entry.askers += askers
         except Exception:  # noqa: BLE001 - see below
             # One customer's vault must not stop the checks of all others; the log tells, the watch is tried again.
             _log.exception("check-failed", watch=entry.watch.id)
-            entry.askers += askers
         finally:
-            self._end(entry, pace, due)
+            if concluded:
+                due = entry.next_due(due, now=self._clock.monotonic(), hint_spacing=self._hint_spacing)
+            else:
+                entry.askers += askers
+                entry.hinted = entry.hinted or detected_by is DetectedBy.HINT
+            self._end(entry, due)
 
-    def _settle(self, entry: _Entry, pace: Pace, checked: Checked) -> float:
+    def _settle(self, entry: Entry, pace: Pace, checked: Checked) -> float:
         """Take over what the check found; give when the watch is due again."""
-        now = self._clock.monotonic()
-        decision = checked.decision
+        now, begun = self._clock.monotonic(), entry.started
+        decision, heard = checked.decision, checked.heard
         entry.watch = checked.watch
         if decision.changes:
             self._on_change()
         else:
-            self._unwritten[entry.watch.id] = entry.watch
-        silence = _silence(decision)
-        if silence is None:
+            self._unwritten.add(entry.watch.id)
+        if heard.silence is not None:
+            pace.failed(now, heard.silence, retry_after=heard.retry_after)
+            self._keeper.changed(entry.watch, pace)
+        elif heard.answered and pace.failing and begun is not None and begun >= pace.failed_at:
             pace.answered()
-        else:
-            pace.failed(now, silence)
+            self._keeper.changed(entry.watch, pace)
         return max(now + due_in(decision.next_due, self._clock.now()), pace.next_try)
 
-    async def _reread(self, entry: _Entry) -> float:
-        try:
-            found = await self._store.watch(entry.watch.id)
-        except StoreUnavailableError:
-            return self._clock.monotonic() + STORE_RETRY_SECONDS
+    async def _reread(self, entry: Entry) -> float:
+        """Read a watch that somebody else has changed, to check it again at once."""
+        found = await self._store.watch(entry.watch.id)
         if found is None:
             self._drop(entry.watch.id)
         else:
@@ -310,39 +345,45 @@ class Scheduler:
             entry.watch = found
         return self._clock.monotonic()
 
-    def _end(self, entry: _Entry, pace: Pace, due: float) -> None:
-        entry.running = False
-        pace.running -= 1
-        self._running -= 1
+    def _end(self, entry: Entry, due: float) -> None:
         now = self._clock.monotonic()
-        if entry.watch.id in self._entries:
-            self._queue_at(entry, now if entry.asked else due)
-        while pace.waiting:
-            waiting = self._entries.get(WatchId(pace.waiting.popleft()))
-            if waiting is not None and not waiting.running:
-                self._queue_at(waiting, waiting.due)
+        self._running.discard(entry)
+        entry.started = None
+        for pace in entry.charged:
+            pace.running -= 1
+        if entry in self._roster:
+            self._line.put(entry, due)
+        else:
+            _dismiss(entry)
+        for pace in entry.charged:
+            self._line.call_back(pace, now)
+        entry.charged = ()
         self._bell.ring()
 
     async def _flush(self) -> None:
-        if self._clock.monotonic() - self._flushed < FLUSH_INTERVAL.total_seconds():
+        now = self._clock.monotonic()
+        if now < self._flush_at:
             return
-        self._flushed = self._clock.monotonic()
+        interval = FLUSH_INTERVAL_AT_START if now < self._backlog_until else FLUSH_INTERVAL
+        self._flush_at = now + interval.total_seconds()
         try:
             await self._write_due()
         except StoreUnavailableError as error:
             self._health.trouble(Component.STORE, str(error), hint=error.hint)
 
     async def _write_due(self) -> None:
-        unwritten, self._unwritten = self._unwritten, {}
-        if unwritten:
+        """Write when the watches that were checked, or are being checked, are due.
+
+        A check that runs may be cut off by the next crash, again and again if its vault hangs: then it is due only when
+        it would have ended, so that others get their turn before it.
+        """
+        unwritten, self._unwritten = self._unwritten, set()
+        due = {entry.watch.id: entry.due for watch in unwritten if (entry := self._roster.get(watch)) is not None}
+        deadline = self._settings.deadline.total_seconds()
+        due |= {one.watch.id: one.started + deadline for one in self._running if one.started is not None}
+        if due:
             now, instant = self._clock.monotonic(), self._clock.now()
-            await self._store.record_due(
-                {
-                    watch: instant + timedelta(seconds=self._entries[watch].due - now)
-                    for watch in unwritten
-                    if watch in self._entries
-                }
-            )
+            await self._store.record_due({watch: instant + timedelta(seconds=at - now) for watch, at in due.items()})
 
 
 def due_in(due_at: datetime, now: datetime) -> float:
@@ -350,19 +391,14 @@ def due_in(due_at: datetime, now: datetime) -> float:
     return (due_at - now).total_seconds()
 
 
+def _dismiss(entry: Entry) -> None:
+    """Tell who waits for a check that there will be none."""
+    for asker in entry.askers:
+        if not asker.done():
+            asker.set_result(None)
+    entry.askers = []
+
+
 def _stay_in_charge(known: Watch, found: Watch) -> None:
     if known.epoch != found.epoch:
         raise TakenOverError(f"another daemon took over the vault {found.key.host}: one daemon per database")
-
-
-def _suspected(watch: Watch) -> bool:
-    return any(version.verdict.suspicion is not None for version in watch.versions)
-
-
-def _silence(decision: Decision) -> Reason | None:
-    """Why the vault itself gave no answer at all; None when it gave one, or when the trouble is our own."""
-    reasons = [
-        observation.reason if observation.outcome is Outcome.UNVERIFIED else None
-        for observation in decision.observations.values()
-    ]
-    return reasons[0] if all(reason is not None and reason not in OUR_TROUBLE for reason in reasons) else None

@@ -23,6 +23,7 @@ from byokd.runtime.observer import Observer
 from byokd.runtime.plaintext import PlaintextKeys
 from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher
+from byokd.runtime.rationing import Priority, Rations
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.rewrapper import Rewrapper
@@ -70,6 +71,7 @@ class Service:
     publisher: Publisher
     presence: Presence
     tailing: Tailing
+    rations: Rations
 
     def __init__(self, settings: Settings, outside: Outside, *, before: "Service | None" = None) -> None:
         """Join the parts; nothing runs yet.
@@ -87,8 +89,11 @@ class Service:
         self.health = Health(outside.clock) if before is None else before.health
         self.metrics = Metrics() if before is None else before.metrics
         self.doubts = Doubts(outside.clock, memory=settings.values.max_plaintext_age)
-        self.keys = DoubtingKeys(outside.keys, self.doubts)
         self.sightings = Sightings() if before is None else before.sightings
+        share = settings.vaults.quota_share
+        rations = Rations(share, clock=outside.clock, metrics=self.metrics) if before is None else before.rations
+        self.rations = rations.with_share(share)
+        self.keys = self._keys_for(Priority.USE)
         if before is None or before.settings.mqtt != settings.mqtt:
             self._join_bus()
         else:
@@ -106,6 +111,9 @@ class Service:
         )
         self.observer.census = None if before is None else before.observer.census
         self.reporter = Reporter(outside.manager, self.clock, health=self.health, observer=self.observer)
+
+    def _keys_for(self, priority: Priority) -> KeyService:
+        return DoubtingKeys(self.rations.of(self.outside.keys, priority), self.doubts)
 
     def _join_bus(self) -> None:
         outside, mqtt = self.outside, self.settings.mqtt
@@ -127,8 +135,8 @@ class Service:
         self.follower = Follower(self.store, clock=self.clock, on_change=self.publisher.notify)
         self.checker = Checker(
             self.store,
-            self.outside.probe_keys,
-            fresh_keys=self.outside.fresh_keys,
+            self.rations.of(self.outside.probe_keys, Priority.CHECK),
+            fresh_keys=self.rations.of(self.outside.fresh_keys, Priority.CONFIRMATION),
             clock=self.clock,
             randomness=self.outside.randomness,
             policy=policy(checks, self.settings.brake),
@@ -158,17 +166,10 @@ class Service:
 
     def _join_account_keys(self) -> None:
         outside, rewrap = self.outside, self.settings.rewrap
-        account_keys = AccountKeys(
-            self.keys,
-            outside.sealer,
-            outside.cipher,
-            clock=self.clock,
-            randomness=outside.randomness,
-            deadline=rewrap.deadline,
-        )
+        account_keys = self._account_keys(self.keys)
         self.rewrapper = Rewrapper(
             self.store,
-            account_keys,
+            self._account_keys(self._keys_for(Priority.REWRAP)),
             clock=self.clock,
             settings=rewrap,
             metrics=self.metrics,
@@ -186,6 +187,16 @@ class Service:
             on_change=self._accounts_changed,
         )
         self._join_values(account_keys)
+
+    def _account_keys(self, keys: KeyService) -> AccountKeys:
+        return AccountKeys(
+            keys,
+            self.outside.sealer,
+            self.outside.cipher,
+            clock=self.clock,
+            randomness=self.outside.randomness,
+            deadline=self.settings.rewrap.deadline,
+        )
 
     def _join_values(self, account_keys: AccountKeys) -> None:
         settings = self.settings.values
@@ -209,7 +220,7 @@ class Service:
         self.verifier = Verifier(
             self.store,
             layers,
-            self.keys,
+            self._keys_for(Priority.VERIFICATION),
             clock=self.clock,
             deadline=self.settings.rewrap.deadline,
             concurrency=self.settings.service_keys.verify_concurrency,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import Enum, StrEnum
 from typing import Final
 
-from byokd.domain.answers import NoAnswer, Refused
+from byokd.domain.answers import OWN_LIMIT, NoAnswer, Refused
 from byokd.domain.identifiers import AccountId, VaultHost
 from byokd.domain.payload import Payload, PayloadInvalidError
 from byokd.domain.refusals import explain
@@ -203,7 +203,7 @@ class Verifier:
                 return answer
             await self._clock.sleep(WAIT.total_seconds() * attempt)
             answer = await self._ask(self._keys, target, inner)
-        if isinstance(answer, NoAnswer):
+        if isinstance(answer, NoAnswer) and answer.evidence.code != OWN_LIMIT:
             run.silent[target.key.host] = self._clock.monotonic() + SILENCE.total_seconds()
         return answer
 

@@ -23,6 +23,8 @@ from byokd.ports import Clock, KeyService
 from byokd.records import SignedEvent
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.layers import Layers
+from byokd.runtime.metrics import Metrics
+from byokd.runtime.rationing import Priority, Rations
 from byokd.runtime.service import Outside, Service
 from byokd.runtime.service_keys import refuse_other_keys
 from byokd.runtime.since import parse_since
@@ -115,6 +117,9 @@ async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bo
     keys: KeyService | None = None
     if vaults:
         _, keys, _ = await _key_services(settings, stack, clock)
+        # A process of its own: it spends its share beside what a running daemon spends.
+        rations = Rations(settings.vaults.quota_share, clock=clock, metrics=Metrics())
+        keys = rations.of(keys, Priority.VERIFICATION)
     return Verifier(
         store,
         Layers(sealer, HkdfAccountCipher(randomness)),

@@ -124,8 +124,18 @@ class VaultSettings(_Group):
     keepalive: Duration = timedelta(seconds=75)
     """How long an idle connection is kept: longer than a check interval, so that a check finds it open."""
 
+    quota_share: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of a vault's documented limit (4000 weighted operations in 10 s, which its owner uses too) that is spent at
+    most, at least 0.05. At the bound calls wait, rewraps longer than checks. 0: no bound of ours."""
+
     clients: Annotated[int, Field(ge=1)] = 1000
     """SDK clients kept, one per vault and identity (about 30 KB each); the least recently used one goes."""
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if 0 < self.quota_share < 0.05:  # noqa: PLR2004 - below it a single call could be more than may be spent at once
+            raise ValueError("quota_share is less than 0.05; 0 means no bound")
+        return self
 
 
 class NetworkSettings(_Group):
@@ -206,6 +216,10 @@ class CheckSettings(_Group):
 
     vault_backoff_most: Duration = timedelta(seconds=60)
     """Longest wait of a failing vault."""
+
+    hint_spacing: Duration = timedelta(seconds=5)
+    """Between two checks of one watch that follow hints. Hints that come sooner are followed together, and a last check
+    this much later sees what takes a while to reach all of a vault."""
 
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 100
     """Checks running at once. At the bound, due checks wait in the order of their due times."""

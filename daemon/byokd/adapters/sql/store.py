@@ -8,6 +8,7 @@ from functools import partial
 
 from byokd.adapters.sql import (
     accounts,
+    failing,
     history,
     outbox,
     rewraps,
@@ -29,14 +30,16 @@ from byokd.adapters.sql.sqlite_file import SqliteFile
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
-from byokd.domain.identifiers import AccountId, WatchId
+from byokd.domain.identifiers import AccountId, VaultHost, WatchId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports import Auditor, Ids, KeyTarget
 from byokd.records import (
     Census,
     Dossier,
+    Failing,
     Gate,
+    HeldVault,
     KeyPlacement,
     OutboxRow,
     ProtectedValue,
@@ -207,6 +210,14 @@ class SqlStore(SqlSealedStore):
     async def record_due(self, due: Mapping[WatchId, datetime]) -> None:
         """See `Store.record_due`."""
         await self._runner.write(watches.record_due, due)
+
+    async def failing_vaults(self) -> Mapping[VaultHost, Failing]:
+        """See `Store.failing_vaults`."""
+        return await self._runner.read(failing.failing_vaults)
+
+    async def record_failing(self, found: Mapping[HeldVault, Failing | None]) -> None:
+        """See `Store.record_failing`."""
+        await self._runner.write(failing.record_failing, found)
 
     async def follow(self, *, limit: int, now: datetime) -> int:
         """See `Store.follow`."""

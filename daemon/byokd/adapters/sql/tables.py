@@ -41,11 +41,20 @@ metadata = MetaData(
 
 
 class VaultColumns(TypedColumns):
-    """A vault, the replica that holds it, and the epoch that fences its writes."""
+    """A vault, the replica that holds it, and the epoch that fences its writes.
+
+    While it fails or throttles: why, the present wait, and when it is tried again; all null otherwise. This is kept
+    with the vault and not computed from its watches' verdicts: `unverified_since` says since when one watch was not
+    verified, which a vault that answered another watch a moment ago survives; and no verdict knows what a vault asked
+    for by Retry-After.
+    """
 
     host: Named[str] = Column(String, primary_key=True)
     holder: Named[str]
     epoch: Named[int]
+    failing_reason: Named[str | None]
+    backoff_ms: Named[int | None]
+    next_try_at: Named[datetime | None] = Column(Instant)
 
 
 class ReplicaColumns(TypedColumns):

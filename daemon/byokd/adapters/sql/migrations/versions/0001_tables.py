@@ -45,6 +45,9 @@ def _vaults() -> None:
         sa.Column("host", sa.String, nullable=False),
         sa.Column("holder", sa.String, nullable=False),
         sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("failing_reason", sa.String),
+        sa.Column("backoff_ms", sa.Integer),
+        sa.Column("next_try_at", _INSTANT),
         sa.PrimaryKeyConstraint("host", name="pk_vaults"),
     )
 

@@ -1,0 +1,146 @@
+"""Which watches there are, what each waits for, and the paces of their vaults."""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from byokd.domain.identifiers import IdentityName, TenantId, VaultHost, WatchId
+from byokd.domain.verdict import Watch
+from byokd.domain.vocabulary import DetectedBy
+from byokd.ports import KeyTarget
+from byokd.runtime.checker import Checked
+from byokd.runtime.pace import Pace
+
+_Key = tuple[IdentityName, TenantId, VaultHost, str]
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A watch and what it waits for. Times are seconds of the monotonic clock.
+
+    Attributes:
+        due: when it is to be checked next.
+        ticket: its place in the line; another one makes former places void.
+        started: when the check that runs began; None while none does.
+        charged: the paces that this check counts in.
+        hinted: a hint waits to be followed.
+        hinted_at: when the last check that followed a hint began.
+        echo_at: when to look once more after a hint, for what takes a few seconds to reach all of a vault.
+        askers: who waits for the outcome of the next check.
+    """
+
+    watch: Watch
+    due: float
+    ticket: int = 0
+    started: float | None = None
+    charged: tuple[Pace, ...] = ()
+    hinted: bool = False
+    hinted_at: float = -math.inf
+    echo_at: float | None = None
+    askers: list[asyncio.Future[Checked | None]] = field(default_factory=list)
+
+    @property
+    def suspected(self) -> bool:
+        """Whether a denial of it awaits confirmation."""
+        return is_suspected(self.watch)
+
+    def next_due(self, due: float, *, now: float, hint_spacing: float) -> float:
+        """Give when to check it: at `due`, or sooner for those who ask, a hint or the echo of one."""
+        if self.askers:
+            return min(due, now)
+        if self.hinted:
+            return min(due, max(now, self.hinted_at + hint_spacing))
+        return due if self.echo_at is None else min(due, max(now, self.echo_at))
+
+    def begin(self, now: float, *, hint_spacing: float) -> DetectedBy:
+        """Begin a check: it follows the hint, or is its echo; give what made it happen."""
+        self.started = now
+        followed, self.hinted = self.hinted, False
+        echoed = self.echo_at is not None and now >= self.echo_at
+        if followed:
+            self.hinted_at, self.echo_at = now, now + hint_spacing
+        elif echoed:
+            self.echo_at = None
+        if self.askers:
+            return DetectedBy.OPERATOR
+        return DetectedBy.HINT if followed or echoed else DetectedBy.POLL
+
+
+def is_suspected(watch: Watch) -> bool:
+    """Whether a denial of one of its versions awaits confirmation."""
+    return any(version.verdict.suspicion is not None for version in watch.versions)
+
+
+class Roster:
+    """The watches by id and by key, and one pace per vault, which goes with the last watch of it."""
+
+    def __init__(self, make_pace: Callable[[], Pace]) -> None:
+        """Take what makes the pace of a vault that is new."""
+        self._make_pace = make_pace
+        self._entries: dict[WatchId, Entry] = {}
+        self._of_key: dict[_Key, set[WatchId]] = {}
+        self._paces: dict[VaultHost, tuple[Pace, set[WatchId]]] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def __contains__(self, entry: Entry) -> bool:
+        return self._entries.get(entry.watch.id) is entry
+
+    @property
+    def ids(self) -> AbstractSet[WatchId]:
+        """Which watches there are."""
+        return self._entries.keys()
+
+    @property
+    def hosts(self) -> AbstractSet[VaultHost]:
+        """Which vaults they are in."""
+        return self._paces.keys()
+
+    def get(self, watch: WatchId) -> Entry | None:
+        """Give the entry of a watch."""
+        return self._entries.get(watch)
+
+    def pace(self, host: VaultHost) -> Pace | None:
+        """Give the pace of a vault; None when nothing in it is watched any more."""
+        found = self._paces.get(host)
+        return None if found is None else found[0]
+
+    def of_version(self, target: KeyTarget) -> list[Entry]:
+        """Give the entries with this exact version: more than one if it is also pinned."""
+        near = self._of_key.get((target.identity, target.tenant, target.key.host, target.key.name), ())
+        return [
+            entry
+            for entry in map(self._entries.__getitem__, sorted(near))
+            if any(entry.watch.key.at(version.version) == target.key for version in entry.watch.versions)
+        ]
+
+    def add(self, watch: Watch) -> Entry:
+        """Take in a watch that is new."""
+        entry = self._entries[watch.id] = Entry(watch, math.inf)
+        self._of_key.setdefault(_key(watch), set()).add(watch.id)
+        host = watch.key.host
+        if host not in self._paces:
+            self._paces[host] = self._make_pace(), set()
+        self._paces[host][1].add(watch.id)
+        return entry
+
+    def drop(self, watch: WatchId) -> Entry | None:
+        """Forget a watch, and with the last ones all that was kept for its key and its vault."""
+        entry = self._entries.pop(watch, None)
+        if entry is None:
+            return None
+        of_key, (_, of_vault) = self._of_key[_key(entry.watch)], self._paces[entry.watch.key.host]
+        of_key.discard(watch)
+        of_vault.discard(watch)
+        if not of_key:
+            del self._of_key[_key(entry.watch)]
+        if not of_vault:
+            del self._paces[entry.watch.key.host]
+        return entry
+
+
+def _key(watch: Watch) -> _Key:
+    return watch.identity, watch.tenant, watch.key.host, watch.key.name
