@@ -1,12 +1,15 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byokd.domain.vocabulary import Reason
-from byokd.runtime.pace import OUR_TROUBLE, Pace, PaceBounds
+from byokd.domain.answers import OWN_LIMIT, Evidence, NoAnswer, ProbeAnswer, ProbeOpened, Refused
+from byokd.domain.vocabulary import Reason, RefusalKind
+from byokd.records import Failing
+from byokd.runtime.pace import OUR_TROUBLE, Heard, Pace, PaceBounds
 
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRST, MOST = timedelta(seconds=2), timedelta(seconds=60)
 BOUNDS = PaceBounds(concurrency=4, backoff_first=FIRST, backoff_most=MOST)
 
@@ -73,3 +76,71 @@ def test_the_wait_is_never_longer_than_its_bound_nor_moved_back_while_failing(tr
 def test_only_our_own_trouble_says_nothing_of_a_vault(reason: Reason) -> None:
     assert reason not in OUR_TROUBLE
     assert Reason.TOKEN_UNAVAILABLE in OUR_TROUBLE
+
+
+def test_a_vault_that_asks_for_more_patience_gets_it_up_to_the_bound() -> None:
+    pace = Pace(BOUNDS)
+    pace.failed(100.0, Reason.THROTTLED, retry_after=timedelta(seconds=30))
+    assert pace.next_try == 130.0
+    pace.failed(101.0, Reason.THROTTLED, retry_after=timedelta(seconds=45))
+    assert pace.next_try == 146.0
+    pace.failed(146.0, Reason.THROTTLED, retry_after=timedelta(seconds=1))
+    assert (pace.backoff, pace.next_try) == (2 * FIRST, 150.0)
+    pace.failed(150.0, Reason.THROTTLED, retry_after=timedelta(days=1))
+    assert pace.next_try == 210.0
+
+
+@given(failures=st.integers(1, 9), gone=st.floats(0, 100), asked=st.none() | st.integers(1, 100))
+def test_a_restart_neither_resets_nor_shortens_a_backoff(failures: int, gone: float, asked: int | None) -> None:
+    """The process after the restart has another monotonic clock; the time of day went on."""
+    before, now = Pace(BOUNDS), 1000.0
+    for _ in range(failures):
+        before.failed(now, Reason.THROTTLED, retry_after=None if asked is None else timedelta(seconds=asked))
+        now, last = before.next_try, now
+    failing = before.stored(last, NOON)
+    assert failing is not None
+    after = Pace(BOUNDS)
+    after.resume(failing, 7.0, NOON + timedelta(seconds=gone))
+    assert after.failing
+    left = max(0.0, before.next_try - last - gone)
+    assert after.next_try - 7.0 == pytest.approx(left, abs=1e-5)
+    later = max(before.next_try, last + gone)
+    before.failed(later, Reason.TIMED_OUT)
+    after.failed(later - last - gone + 7.0 + 1e-5, Reason.TIMED_OUT)
+    assert after.backoff == before.backoff
+
+
+@given(st.timedeltas(timedelta(days=-400), timedelta(days=400)))
+def test_a_clock_that_was_set_makes_no_wait_longer_than_its_bound(step: timedelta) -> None:
+    pace = Pace(BOUNDS)
+    pace.resume(Failing(Reason.THROTTLED, MOST, NOON + MOST), 7.0, NOON + step)
+    assert 7.0 <= pace.next_try <= 7.0 + MOST.total_seconds()
+
+
+def test_a_vault_that_answers_leaves_nothing_to_be_stored() -> None:
+    pace = Pace(BOUNDS)
+    pace.failed(100.0, Reason.THROTTLED)
+    pace.answered()
+    assert pace.stored(101.0, NOON) is None
+
+
+THROTTLED = NoAnswer(Reason.THROTTLED, Evidence("unwrap", 429), timedelta(seconds=9))
+NO_TOKEN = NoAnswer(Reason.TOKEN_UNAVAILABLE, Evidence("unwrap"))
+NOT_ASKED = NoAnswer(Reason.THROTTLED, Evidence("unwrap", code=OWN_LIMIT))
+DISABLED = Refused(RefusalKind.KEY_DISABLED, Evidence("unwrap", 403))
+
+
+@pytest.mark.parametrize(
+    ("answers", "heard"),
+    [
+        ([ProbeOpened()], Heard(answered=True)),
+        ([DISABLED], Heard(answered=True)),
+        ([THROTTLED, ProbeOpened()], Heard(answered=True)),
+        ([THROTTLED], Heard(answered=False, silence=Reason.THROTTLED, retry_after=timedelta(seconds=9))),
+        ([NOT_ASKED, THROTTLED], Heard(answered=False, silence=Reason.THROTTLED, retry_after=timedelta(seconds=9))),
+        ([NO_TOKEN, NOT_ASKED], Heard(answered=False)),
+        ([], Heard(answered=False)),
+    ],
+)
+def test_what_the_answers_of_a_check_say_of_the_vault_itself(answers: list[ProbeAnswer], heard: Heard) -> None:
+    assert Heard.of(answers) == heard

@@ -61,7 +61,9 @@ def test_revocation_is_told_within_81_seconds_and_never_by_one_denial(
             event = await world.until_told(account, INACCESSIBLE, within=BOUND + 1)
             assert event["at"] - begun <= BOUND
             assert event["data"]["reason"] == reason
-            denials = [call for call in vault.called("unwrapKey", since=begun - 5) if call.outcome != "ok"]
+            # Made anew between the two calls of a check, a key looks rotated: then a rewrap meets the first denial.
+            called = [call for call in vault.called("unwrapKey", since=begun - 5) if call.way != "kept"]
+            denials = [call for call in called if call.outcome != "ok"]
             assert len(denials) == 2
             first, second = denials
             assert second.time - first.time >= 5
