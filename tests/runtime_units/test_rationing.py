@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from byokd.domain.answers import OWN_LIMIT, Evidence, KeyFacts, NoAnswer
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion, VaultHost
 from byokd.domain.vocabulary import Reason
 from byokd.ports import KeyTarget
+from byokd.runtime.checker import Round
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.rationing import (
     DEAREST,
@@ -23,8 +25,9 @@ from byokd.runtime.rationing import (
     Priority,
     RationedKeys,
     Rations,
+    own_limit,
 )
-from virtual.vaults import IDENTITY, TENANT, SimulatedVaults, facts_of
+from virtual.vaults import IDENTITY, TENANT, Mishap, SimulatedVaults, facts_of
 from virtual.world import VirtualClock, virtually
 
 HOST = VaultHost("contoso.vault.azure.net")
@@ -285,3 +288,26 @@ def test_waits_are_measured_by_priority_and_calls_that_need_none_are_not() -> No
 def test_head_starts_are_in_the_order_of_the_priorities() -> None:
     assert list(HEAD_START) == list(Priority)
     assert all(sooner > later for sooner, later in itertools.pairwise(HEAD_START.values()))
+
+
+@pytest.mark.parametrize("spent", [0, round(OURS * 0.1)])
+def test_a_deadline_that_our_own_limit_used_up_is_not_the_vaults(spent: int) -> None:
+    """The vault hangs; whether it was asked in time is what counts."""
+
+    async def scenario() -> NoAnswer:
+        clock = VirtualClock()
+        vaults = SimulatedVaults(clock)
+        vault = vaults.make("contoso")
+        key = vault.create()
+        vault.strike(Mishap.HANG)
+        ours = Rations(SHARE, clock=clock, metrics=Metrics())
+        if spent:
+            await take(ours, spent, Priority.USE)
+        calls = Round(ours.of(vaults.kept, Priority.CHECK), clock, deadline=timedelta(seconds=1))
+        answer = await calls.get(KeyTarget(IDENTITY, TENANT, key))
+        assert now() == pytest.approx(1.0, abs=0.001)
+        assert isinstance(answer, NoAnswer)
+        return answer
+
+    answer = virtually(scenario())
+    assert answer == (own_limit("get") if spent else NoAnswer(Reason.TIMED_OUT, Evidence("get")))

@@ -143,15 +143,17 @@ class Rations:
         if bucket.first() is None and bucket.units >= units:
             bucket.units -= units
             return True
-        patience = PATIENCE.get() or Patience()
-        granted = now + self._seconds_until(bucket, units) < patience.until
-        if granted:
-            granted = await self._wait(bucket, units, priority, patience.until)
-        waited = self._clock.monotonic() - now
-        patience.waited += waited
-        self._metrics.vault_wait_seconds.labels(priority).observe(waited)
-        if not granted:
-            self._metrics.vault_waits_given_up.labels(priority).inc()
+        patience, granted = PATIENCE.get() or Patience(), False
+        try:
+            if now + self._seconds_until(bucket, units) < patience.until:
+                granted = await self._wait(bucket, units, priority, patience.until)
+        finally:
+            # Noted also when the caller's own deadline cuts the wait off.
+            waited = self._clock.monotonic() - now
+            patience.waited += waited
+            self._metrics.vault_wait_seconds.labels(priority).observe(waited)
+            if not granted:
+                self._metrics.vault_waits_given_up.labels(priority).inc()
         return granted
 
     def weight(self, key: KeyIdentifier, *, wrapped: bytes | None) -> int:
