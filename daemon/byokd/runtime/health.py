@@ -19,6 +19,9 @@ class Component(StrEnum):
     SERVICE_KEYS = "service-keys"
     BUS = "bus"
     SCHEDULER = "scheduler"
+    IDENTITIES = "identities"
+    VAULTS = "vaults"
+    CLOCK = "clock"
 
 
 @dataclass(frozen=True, slots=True)

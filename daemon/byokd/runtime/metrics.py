@@ -90,6 +90,12 @@ class Metrics:
         )
         for opening in Opening:
             self.account_key_opens.labels(opening)
+        self.own_faults = Gauge(
+            "byokd_own_faults",
+            "Trouble of our own: 1, or how many identities get no token",
+            ["fault"],
+            registry=self.registry,
+        )
         self._accounts = Gauge("byokd_accounts", "Accounts by state", ["state"], registry=self.registry)
         self._watches = Gauge("byokd_watches", "Watches", registry=self.registry)
         self._vaults = Gauge("byokd_vaults", "Vaults", registry=self.registry)

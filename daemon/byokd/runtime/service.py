@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from byokd.domain.identifiers import WatchId
@@ -20,6 +20,7 @@ from byokd.runtime.housekeeper import Housekeeper
 from byokd.runtime.layers import Layers
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.observer import Observer
+from byokd.runtime.own_faults import HeardKeys, OwnFaults, VaultTimes
 from byokd.runtime.plaintext import PlaintextKeys
 from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher
@@ -28,7 +29,7 @@ from byokd.runtime.registrar import Registrar
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
-from byokd.runtime.service_keys import prove_service_keys
+from byokd.runtime.service_keys import HeardSealer, prove_service_keys
 from byokd.runtime.service_manager import Reporter
 from byokd.runtime.sightings import Sightings
 from byokd.runtime.tailing import Tailing
@@ -47,6 +48,7 @@ class Outside:
         keys: for everything that changes something: registering, rewrapping.
         fresh_keys: like `keys`, but every call opens a connection of its own: for confirming denials.
         manager: who started the daemon.
+        vault_times: who tells what time the vaults say it is.
     """
 
     store: Store
@@ -60,6 +62,7 @@ class Outside:
     randomness: Randomness
     ids: Ids
     manager: ServiceManager
+    vault_times: VaultTimes = field(default_factory=VaultTimes)
 
 
 class Service:
@@ -88,11 +91,13 @@ class Service:
         self.store = outside.store
         self.health = Health(outside.clock) if before is None else before.health
         self.metrics = Metrics() if before is None else before.metrics
+        self.sealer = HeardSealer(outside.sealer, self.health)
         self.doubts = Doubts(outside.clock, memory=settings.values.max_plaintext_age)
         self.sightings = Sightings() if before is None else before.sightings
         share = settings.vaults.quota_share
         rations = Rations(share, clock=outside.clock, metrics=self.metrics) if before is None else before.rations
         self.rations = rations.with_share(share)
+        self._join_own_faults(before)
         self.keys = self._keys_for(Priority.USE)
         if before is None or before.settings.mqtt != settings.mqtt:
             self._join_bus()
@@ -113,7 +118,16 @@ class Service:
         self.reporter = Reporter(outside.manager, self.clock, health=self.health, observer=self.observer)
 
     def _keys_for(self, priority: Priority) -> KeyService:
-        return DoubtingKeys(self.rations.of(self.outside.keys, priority), self.doubts)
+        return DoubtingKeys(self.rations.of(HeardKeys(self.outside.keys, self.own_faults), priority), self.doubts)
+
+    def _join_own_faults(self, before: "Service | None") -> None:
+        checks = self.settings.checks
+        if before is None:
+            self.own_faults = OwnFaults(self.clock, health=self.health, metrics=self.metrics, checks=checks)
+        else:
+            self.own_faults = before.own_faults
+            self.own_faults.follow(checks)
+        self.outside.vault_times.on_word(self.own_faults.hear_time)
 
     def _join_bus(self) -> None:
         outside, mqtt = self.outside, self.settings.mqtt
@@ -135,8 +149,8 @@ class Service:
         self.follower = Follower(self.store, clock=self.clock, on_change=self.publisher.notify)
         self.checker = Checker(
             self.store,
-            self.rations.of(self.outside.probe_keys, Priority.CHECK),
-            fresh_keys=self.rations.of(self.outside.fresh_keys, Priority.CONFIRMATION),
+            self.rations.of(HeardKeys(self.outside.probe_keys, self.own_faults), Priority.CHECK),
+            fresh_keys=self.rations.of(HeardKeys(self.outside.fresh_keys, self.own_faults), Priority.CONFIRMATION),
             clock=self.clock,
             randomness=self.outside.randomness,
             policy=policy(checks, self.settings.brake),
@@ -191,7 +205,7 @@ class Service:
     def _account_keys(self, keys: KeyService) -> AccountKeys:
         return AccountKeys(
             keys,
-            self.outside.sealer,
+            self.sealer,
             self.outside.cipher,
             clock=self.clock,
             randomness=self.outside.randomness,
@@ -207,7 +221,7 @@ class Service:
         self.values = ProtectedValues(
             self.store,
             self.plaintext,
-            sealer=self.outside.sealer,
+            sealer=self.sealer,
             cipher=self.outside.cipher,
             clock=self.clock,
             settings=settings,
@@ -215,8 +229,8 @@ class Service:
 
     def _join_service_keys(self) -> None:
         outside = self.outside
-        layers = Layers(outside.sealer, outside.cipher)
-        self.resealer = Resealer(self.store, layers, outside.sealer, clock=self.clock, metrics=self.metrics)
+        layers = Layers(self.sealer, outside.cipher)
+        self.resealer = Resealer(self.store, layers, self.sealer, clock=self.clock, metrics=self.metrics)
         self.verifier = Verifier(
             self.store,
             layers,
@@ -241,7 +255,7 @@ class Service:
 
         async def prepared() -> None:
             await prepare()
-            await prove_service_keys(self.store, self.outside.sealer)
+            await prove_service_keys(self.store, self.sealer)
             self.health.show_well(Component.SERVICE_KEYS)
             await self.store.claim_vaults(settings.instance)
             await self.observer.observe()
@@ -264,6 +278,7 @@ class Service:
                 NamedTask("scheduler", self.scheduler.run),
                 NamedTask("plaintext", self.plaintext.run),
                 NamedTask("observer", self.observer.run),
+                NamedTask("own-faults", self.own_faults.run),
                 NamedTask("housekeeper", self.housekeeper.run),
                 NamedTask("auditing", self.auditing.run),
                 NamedTask("reporter", self.reporter.run),

@@ -2,8 +2,17 @@
 
 from collections.abc import Mapping
 
-from byokd.ports import SealedStore, Sealer, ServiceKey, ServiceKeysUnusableError, Store
+from byokd.ports import (
+    SealContext,
+    SealedStore,
+    Sealer,
+    ServiceKey,
+    ServiceKeyMissingError,
+    ServiceKeysUnusableError,
+    Store,
+)
 from byokd.records import SealUse
+from byokd.runtime.health import Component, Health
 
 
 async def prove_service_keys(store: Store, sealer: Sealer) -> None:
@@ -48,6 +57,39 @@ def _refuse_other_keys(known: Mapping[tuple[str, str], bytes], live: Mapping[tup
             f"these service keys are not those that sealed the database: {', '.join(other)}",
             hint="put the files back that belong to this database; a new key needs a new id, such as system.2.key",
         )
+
+
+class HeardSealer:
+    """A sealer that says when a service key is missing; see the port. That lasts until the key is back: a restart."""
+
+    def __init__(self, sealer: Sealer, health: Health) -> None:
+        self._sealer = sealer
+        self._health = health
+
+    def seal(self, key: ServiceKey, plaintext: bytes, *, context: SealContext) -> bytes:
+        """See `Sealer.seal`."""
+        return self._sealer.seal(key, plaintext, context=context)
+
+    def open(self, key: ServiceKey, sealed: bytes, *, context: SealContext) -> bytes:
+        """See `Sealer.open`."""
+        try:
+            return self._sealer.open(key, sealed, context=context)
+        except ServiceKeyMissingError as error:
+            hint = "put the file back, from its backup, and restart byokd; no customer is to blame"
+            self._health.trouble(Component.SERVICE_KEYS, str(error), hint=hint)
+            raise
+
+    def newest(self, key: ServiceKey) -> str:
+        """See `Sealer.newest`."""
+        return self._sealer.newest(key)
+
+    def sealed_by(self, sealed: bytes) -> str:
+        """See `Sealer.sealed_by`."""
+        return self._sealer.sealed_by(sealed)
+
+    def fingerprints(self) -> Mapping[tuple[str, str], bytes]:
+        """See `Sealer.fingerprints`."""
+        return self._sealer.fingerprints()
 
 
 def keys_of(use: SealUse) -> frozenset[tuple[str, str]]:

@@ -6,7 +6,9 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from byokd.adapters.identity.credentials import Credentials
-from byokd.adapters.keyvault.service import lean_service, sdk_service
+from byokd.adapters.keyvault.dates import VaultDates
+from byokd.adapters.keyvault.names import VaultNames
+from byokd.adapters.keyvault.service import Bystanders, lean_service, sdk_service
 from byokd.adapters.keyvault.transport import Outbound, shrink_tls_buffers
 from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
@@ -24,6 +26,7 @@ from byokd.records import SignedEvent
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.layers import Layers
 from byokd.runtime.metrics import Metrics
+from byokd.runtime.own_faults import VaultTimes
 from byokd.runtime.rationing import Priority, Rations
 from byokd.runtime.service import Outside, Service
 from byokd.runtime.service_keys import refuse_other_keys
@@ -57,7 +60,8 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
     store = store_for(settings.store, ids=ids, auditor=HmacAuditor(service_keys))
     stack.push_async_callback(store.close)
     ways = await stack.enter_async_context(AsyncExitStack())
-    probe_keys, keys, fresh_keys = await _key_services(settings, ways, clock)
+    times = VaultTimes()
+    probe_keys, keys, fresh_keys = await _key_services(settings, ways, clock, times)
     outside = Outside(
         store=store,
         probe_keys=probe_keys,
@@ -70,6 +74,7 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
         randomness=randomness,
         ids=ids,
         manager=SystemdNotifier(os.environ),
+        vault_times=times,
     )
     return Wired(Service(settings, outside), store, ways)
 
@@ -83,23 +88,26 @@ async def rewire(settings: Settings, ways: AsyncExitStack, before: Service) -> S
     Raises:
         OSError: a file that the settings name cannot be used.
     """
-    probe_keys, keys, fresh_keys = await _key_services(settings, ways, before.clock)
-    bus = MqttBus(settings.mqtt)
-    outside = replace(before.outside, probe_keys=probe_keys, keys=keys, fresh_keys=fresh_keys, bus=bus)
+    times, bus = VaultTimes(), MqttBus(settings.mqtt)
+    probe_keys, keys, fresh_keys = await _key_services(settings, ways, before.clock, times)
+    outside = replace(
+        before.outside, probe_keys=probe_keys, keys=keys, fresh_keys=fresh_keys, bus=bus, vault_times=times
+    )
     return Service(settings, outside, before=before)
 
 
 async def _key_services(
-    settings: Settings, ways: AsyncExitStack, clock: Clock
+    settings: Settings, ways: AsyncExitStack, clock: Clock, times: VaultTimes
 ) -> tuple[KeyService, KeyService, KeyService]:
     """Open the ways to vaults and identities, for looks, for changes and for confirmations (see `Outside`)."""
     outbound = await ways.enter_async_context(Outbound(settings.vaults, settings.network))
     credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
     ways.push_async_callback(credentials.close)
+    bystanders = Bystanders(VaultNames(settings.network, clock), VaultDates(clock, times.tell))
     return (
-        lean_service(outbound.kept, credentials, vaults=settings.vaults),
-        sdk_service(outbound.kept, credentials, vaults=settings.vaults),
-        sdk_service(outbound.fresh, credentials, vaults=settings.vaults),
+        lean_service(outbound.kept, credentials, vaults=settings.vaults, bystanders=bystanders),
+        sdk_service(outbound.kept, credentials, vaults=settings.vaults, bystanders=bystanders),
+        sdk_service(outbound.fresh, credentials, vaults=settings.vaults, bystanders=bystanders),
     )
 
 
@@ -116,7 +124,7 @@ async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bo
     await refuse_other_keys(store, sealer)
     keys: KeyService | None = None
     if vaults:
-        _, keys, _ = await _key_services(settings, stack, clock)
+        _, keys, _ = await _key_services(settings, stack, clock, VaultTimes())
         # A process of its own: it spends its share beside what a running daemon spends.
         rations = Rations(settings.vaults.quota_share, clock=clock, metrics=Metrics())
         keys = rations.of(keys, Priority.VERIFICATION)

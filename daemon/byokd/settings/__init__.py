@@ -208,8 +208,12 @@ class CheckSettings(_Group):
     """So many times it may flip before a recovery, or another reason, must be seen to last: for `recheck_first` at
     first, doubling to `recheck_most`. A key that comes and goes every few seconds then changes its accounts some 15
     times an hour. A denial of a usable version is never delayed."""
+
     near_expiry: Duration = timedelta(days=30)
     """A wrapping version that expires within this time is warned of, once for each expiry date."""
+
+    clock_skew: Duration = timedelta(minutes=5)
+    """How far this machine's clock may be off the vaults' before that is reported: what Entra ID puts up with."""
 
     vault_backoff_first: Duration = timedelta(seconds=2)
     """First wait of a vault that fails or throttles; it doubles, and one watch probes it while the rest wait."""
