@@ -58,8 +58,8 @@ class Site:
         return None if condition is None or condition.well else condition.message
 
     def standing(self) -> dict[str, float]:
-        read = self.metrics.registry.get_sample_value
-        return {fault: value for fault in OwnFault if (value := read("byokd_own_faults", {"fault": fault}))}
+        gauge = self.metrics.own_faults
+        return {fault: value for fault in OwnFault if (value := gauge.labels(fault)._value.get())}
 
 
 def target(vault: int, identity: str = "platform") -> KeyTarget:
