@@ -11,7 +11,12 @@ from byokd.emulator.tls import make_context
 
 
 class Double:
-    """A TLS server in place of all vaults: it answers as told and remembers every request, head and body."""
+    """A TLS server in place of all vaults: it answers as told and remembers every request, head and body.
+
+    An answer can end with HANG_UP, be SILENCE (taken and never answered), or begin with DRIP: a byte at a time.
+    """
+
+    HANG_UP, SILENCE, DRIP = b"\x00hang up\x00", b"\x00silence\x00", b"\x00drip\x00"
 
     def __init__(self, ca_file: Path, port: int) -> None:
         self.ca_file = ca_file
@@ -46,7 +51,9 @@ class Double:
                 self.requests.append(head + body.decode())
                 answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
                 answer = answer(self.requests[-1]) if callable(answer) else answer
-                for piece in [answer] if isinstance(answer, bytes) else answer:
+                if isinstance(answer, bytes) and not await self.goes_on(answer, reader, writer):
+                    return
+                for piece in () if isinstance(answer, bytes) else answer:
                     writer.write(piece)
                     await writer.drain()
         except (asyncio.IncompleteReadError, OSError):
@@ -58,6 +65,21 @@ class Double:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+
+    async def goes_on(self, answer: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Give an answer; false when nothing is to follow it on this connection."""
+        if answer == self.SILENCE:
+            await reader.read()  # until the client hangs up
+            return False
+        if answer.startswith(self.DRIP):
+            for octet in answer.removeprefix(self.DRIP):
+                writer.write(bytes([octet]))
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            return False
+        writer.write(answer.removesuffix(self.HANG_UP))
+        await writer.drain()
+        return not answer.endswith(self.HANG_UP)
 
 
 def answer(status: int, document: object = None, **headers: str) -> bytes:
