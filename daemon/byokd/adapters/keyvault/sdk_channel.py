@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any, Final, Self
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, DecodeError, IncompleteReadError
 from azure.core.pipeline import PipelineResponse
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.keyvault.keys import ApiVersion
@@ -130,15 +130,16 @@ class _Heard:
     host: VaultHost
     credential: _PinnedCredential
     last: Reply | None = None
+    with_token: bool = False
     rejected: bool = False
 
     def take(self, response: PipelineResponse[Any, AsyncHttpResponse]) -> None:
         answer = response.http_response
         self.last = Reply(self.operation, answer.status_code, answer.headers, _document(answer))
-        self.rejected = False
+        sent = _token_of(answer.request)
+        self.with_token, self.rejected = sent is not None, False
         if answer.status_code != HTTPStatus.UNAUTHORIZED:
             return
-        sent = _token_of(answer.request)
         if sent is not None:
             self.credential.rejected, self.rejected = sent, True
         challenge = Challenge.parse(answer.headers.get("WWW-Authenticate", ""))
@@ -223,10 +224,13 @@ async def _send(client: _Client, call: Call, *, url: str, heard: _Heard) -> Repl
     return reply
 
 
-def _classified(call: Call, heard: _Heard, error: Exception) -> NoAnswer:
-    """Say what an exception out of the SDK means: never a refusal."""
+def _classified(call: Call, heard: _Heard, error: Exception) -> Reply | Refused | NoAnswer:
+    """Say what an exception out of the SDK means, or give the answer that it fell over."""
     if isinstance(error, _NoTokenError):
         return no_token(call.operation, error.code)
+    # Called JSON and is none: a proxy's page. What was cut short is of the same class, but nobody has heard it yet.
+    if isinstance(error, DecodeError) and not isinstance(error, IncompleteReadError) and heard.last is not None:
+        return heard.last if heard.with_token else classify_unasked(heard.last)
     if isinstance(error, _ForgedError) and heard.last is not None:
         return foreign(heard.last)
     if isinstance(error, ValueError):  # the SDK's word for a challenge that does not fit the host
