@@ -1,6 +1,7 @@
 """Our own trouble, in a whole service: said in health, and no account loses access by it."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -40,3 +41,15 @@ async def test_what_befalls_every_vault_is_said_and_denies_nobody(
         assert world.service.health.is_well(component)
         said = [line["event"] for line in world.logs if line.get("component") == component]
         assert said == ["component-in-trouble", "component-recovered"]
+
+
+async def test_a_clock_that_is_off_is_said_after_a_reload_too(world: World) -> None:
+    pairs = [world.one_vault(name) for name in ("contoso", "fabrikam")]
+    async with world.running():
+        for number, (_, key) in enumerate(pairs, start=1):
+            await world.register(key, first=number)
+        await world.reload()
+        for vault, _ in pairs:
+            world.service.outside.vault_times.tell(vault.host, timedelta(minutes=6))
+        await asyncio.sleep(20)
+        assert world.service.health.conditions[Component.CLOCK].message.endswith("360 s ahead of the vaults'")
