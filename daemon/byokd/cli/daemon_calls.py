@@ -1,6 +1,7 @@
 """Calls to a running daemon over its Unix socket."""
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ DEFAULT_SOCKET = Path("/run/byokd/api.sock")
 
 TIMEOUT_SECONDS = 3600
 """An apply of many accounts proves each key in its vault; everything else takes seconds."""
+
+ASK_SECONDS = 5
+"""For a question that takes no time."""
 
 LINE_BYTES = 2**20
 """Of an answer in lines: far longer than any event or finding."""
@@ -41,6 +45,25 @@ def call(socket_path: Path, method: str, path: str, *, ref: str | None = None, b
         the status and the JSON, for 2xx and 422.
     """
     return asyncio.run(_call(socket_path, method, path, ref=ref, body=body))
+
+
+async def ask(socket_path: Path, path: str) -> dict[str, Any] | str | None:
+    """Ask a daemon that may not be there: what it answers, None when there is none, or why it could not be asked."""
+    connector = aiohttp.UnixConnector(path=str(socket_path))
+    timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.get(f"http://byokd{path}") as response,
+        ):
+            answer = await response.json()
+    except aiohttp.ClientConnectorError as error:
+        if error.errno in {errno.ENOENT, errno.ECONNREFUSED}:
+            return None
+        return f"the daemon at {socket_path} cannot be asked: {error.os_error.strerror}"
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        return f"something listens on {socket_path}, and does not answer: {type(error).__name__}"
+    return answer if isinstance(answer, dict) else f"something else than byokd answers on {socket_path}"
 
 
 def lines_of(

@@ -12,6 +12,7 @@ _PLACES = {
     "check-config": "byokd.cli.service:check_config",
     "db": "byokd.cli.database:db",
     "demo": "byokd.cli.demo:demo",
+    "doctor": "byokd.cli.doctor:doctor",
     "emulator": "byokd.cli.emulator:emulator",
     "republish": "byokd.cli.bus:republish",
     "explain": "byokd.cli.explain:explain",

@@ -168,6 +168,7 @@ class _Process:
             http=self._http,
             reloader=self.reloader,
             explainer=service.explainer,
+            inside=service.inside,
             has_started=lambda: self._daemon.has_started,
         )
         return management_application(managed, service.tailing)

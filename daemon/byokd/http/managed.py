@@ -1,6 +1,6 @@
 """What the management API manages, and how it says no."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -39,6 +39,7 @@ class Managed:
     values: ProtectedValues
     reloader: Reloader
     explainer: Explainer
+    inside: Callable[[], Mapping[str, object]]
     has_started: Callable[[], bool]
 
     async def find(self, reference: str) -> Account:

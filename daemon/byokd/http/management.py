@@ -47,7 +47,7 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     application.middleware("http")(_bounded)
 
     async def status() -> dict[str, object]:
-        return {"http": managed.http, **managed.probes.report()}
+        return {"http": managed.http, **managed.probes.report(), **managed.inside()}
 
     application.get("/status")(status)
     application.include_router(account_routes(managed))

@@ -11,6 +11,9 @@ from byokd.domain.accounts import JsonValue, instant
 from byokd.ports import BusMessage
 from byokd.records import OutboxRow, Retained
 
+TRIAL = "byokd.daemon.trial"
+"""The type of what `byokd doctor` sends to see whether the broker takes it."""
+
 
 class DaemonStatus(StrEnum):
     """Whether a daemon is there."""
@@ -58,6 +61,13 @@ def daemon_message(status: DaemonStatus, *, prefix: str, instance: str, version:
         )
     )
     return BusMessage(f"{prefix}/{subject}/status", payload, retain=True)
+
+
+def trial_message(topic: str, *, prefix: str, name: str) -> BusMessage:
+    """Give a message that shows whether a topic is taken. Nothing retains it, and its type tells to ignore it."""
+    subject = topic.removeprefix(f"{prefix}/").rpartition("/")[0]
+    event = _envelope(name, TRIAL, source=prefix, subject=subject, time=None, data={"from": name})
+    return BusMessage(topic, _encoded(event), retain=False)
 
 
 def publisher_client_id(prefix: str) -> str:

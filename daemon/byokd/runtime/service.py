@@ -1,7 +1,8 @@
 """The service: the parts of the runtime, joined over one filled set of ports, and how one service succeeds another."""
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -293,6 +294,15 @@ class Service:
             clock=self.clock,
             randomness=self.outside.randomness,
         )
+
+    def inside(self) -> Mapping[str, object]:
+        """Tell what only this process knows of its set-up."""
+        presence, watchdog = self.presence.status, self.outside.manager.watchdog_interval
+        return {
+            "pid": os.getpid(),
+            "watchdogSeconds": None if watchdog is None else watchdog.total_seconds(),
+            "presence": {"connected": presence.connected, "problem": presence.problem},
+        }
 
     async def hand_over(self, running: Daemon, successor: "Service", daemon: Daemon) -> None:
         """Let another service over the same store succeed this one: `daemon` over it, in the place of `running`."""

@@ -14,6 +14,9 @@ from byokd.ports import (
 from byokd.records import SealUse
 from byokd.runtime.health import Component, Health
 
+KeyChecks = Mapping[tuple[str, str], bytes]
+"""Check values by kind and id."""
+
 
 async def prove_service_keys(store: Store, sealer: Sealer) -> None:
     """Compare the live service keys with what the store remembers of them; remember those that are new.
@@ -25,6 +28,17 @@ async def prove_service_keys(store: Store, sealer: Sealer) -> None:
         ServiceKeysUnusableError: a key that is needed is missing, or one is another than before under its id. Starting
             all the same would seal under the wrong key, and blame customers for records that do not open.
     """
+    known, live = await refuse_unfit_keys(store, sealer)
+    await store.record_service_key_checks({key: check for key, check in live.items() if key not in known})
+
+
+async def refuse_unfit_keys(store: SealedStore, sealer: Sealer) -> tuple[KeyChecks, KeyChecks]:
+    """Compare as `prove_service_keys`, and remember nothing; give what is remembered and what is live.
+
+    Raises:
+        ServiceKeysUnusableError: a key that is needed is missing, or one is another than before under its id.
+        StoreUnavailableError: the store cannot be read.
+    """
     known, live = await store.service_key_checks(), sealer.fingerprints()
     needed = {key for use in await store.seal_uses() for key in keys_of(use)}
     needed |= {(kind, key_id) for kind, key_id in known if kind == ServiceKey.AUDIT}
@@ -35,7 +49,7 @@ async def prove_service_keys(store: Store, sealer: Sealer) -> None:
             hint="put the files back that belong to this database, from their backup",
         )
     _refuse_other_keys(known, live)
-    await store.record_service_key_checks({key: check for key, check in live.items() if key not in known})
+    return known, live
 
 
 async def refuse_other_keys(store: SealedStore, sealer: Sealer) -> None:

@@ -4,9 +4,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from byokd.adapters.identity.credentials import Credentials
+from byokd.adapters.identity.trial import CredentialsTrial
 from byokd.adapters.keyvault.dates import VaultDates
+from byokd.adapters.keyvault.greeting import AzureVaultGreeter
 from byokd.adapters.keyvault.names import VaultNames
 from byokd.adapters.keyvault.service import Bystanders, lean_service, sdk_service
 from byokd.adapters.keyvault.transport import Outbound, shrink_tls_buffers
@@ -17,11 +20,13 @@ from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.place import key_directory
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.audit import Audit, export, reading
+from byokd.adapters.sql.inspection import inspect_store
 from byokd.adapters.sql.read_only import read_only_store
 from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
 from byokd.adapters.systemd.notifier import SystemdNotifier
 from byokd.domain.chain import Heads, KnownHead
 from byokd.ports import Clock, KeyService
+from byokd.ports.examining import Instruments
 from byokd.records import SignedEvent
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.layers import Layers
@@ -196,3 +201,22 @@ def export_history(
     begin = 0 if since is None else parse_since(since, now=SystemClock().now())
     with reading(settings.store) as engine:
         return export(engine, since=begin if events else None, on_event=on_event, on_head=on_head)
+
+
+async def wire_instruments(settings: Settings, stack: AsyncExitStack) -> Instruments:
+    """Give what `byokd doctor` looks with; nothing is contacted or read yet but `network.ca_file`."""
+    clock = SystemClock()
+    outbound = await stack.enter_async_context(Outbound(settings.vaults, settings.network))
+    credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
+    stack.push_async_callback(credentials.close)
+    return Instruments(
+        clock=clock,
+        look_at_store=partial(inspect_store, settings.store),
+        service_keys=lambda: AesGcmSealer(
+            FileServiceKeys(key_directory(settings.service_keys, os.environ)), SystemRandomness()
+        ),
+        sealed_store=partial(read_only_store, settings.store),
+        bus=MqttBus(settings.mqtt),
+        tokens=CredentialsTrial(credentials, os.environ, suffix=settings.vaults.allowed_suffixes[0]),
+        vaults=AzureVaultGreeter(outbound.fresh, clock),
+    )

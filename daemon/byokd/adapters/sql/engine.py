@@ -78,11 +78,11 @@ def _prepared(engine: Engine, *, pragmas: Sequence[str], begin: str) -> Engine:
     return engine
 
 
-def prepare_file(path: Path) -> None:
-    """Make an empty database file that only its owner can read, unless there is one.
+def check_directory(path: Path) -> None:
+    """See that a database can be in the directory of its file.
 
     Raises:
-        StoreUnavailableError: the directory is missing or not writable, or the file cannot be made.
+        StoreUnavailableError: the directory is missing or not writable.
     """
     directory = path.parent
     if not directory.is_dir():
@@ -96,6 +96,15 @@ def prepare_file(path: Path) -> None:
             f"the directory {directory} of the database is not writable",
             hint="let the service's user write it, or change store.url",
         )
+
+
+def prepare_file(path: Path) -> None:
+    """Make an empty database file that only its owner can read, unless there is one.
+
+    Raises:
+        StoreUnavailableError: the directory is missing or not writable, or the file cannot be made.
+    """
+    check_directory(path)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:

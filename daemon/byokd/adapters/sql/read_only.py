@@ -90,7 +90,7 @@ def guest_of(settings: StoreSettings) -> Guest:
     Raises:
         StoreUnavailableError: it is not there or cannot be read, or its schema is not this version's.
     """
-    guest = _guest_of_server(settings) if settings.path is None else _guest_of_file(settings, settings.path)
+    guest = open_guest(settings)
     try:
         found = schema.status(guest.engine)
     except BaseException:
@@ -100,6 +100,15 @@ def guest_of(settings: StoreSettings) -> Guest:
         guest.engine.dispose()
         raise wrong_schema(found.current, found.head)
     return guest
+
+
+def open_guest(settings: StoreSettings) -> Guest:
+    """Open a database of whatever schema, as `guest_of`.
+
+    Raises:
+        StoreUnavailableError: there is no such file.
+    """
+    return _guest_of_server(settings) if settings.path is None else _guest_of_file(settings, settings.path)
 
 
 def _guest_of_server(settings: StoreSettings) -> Guest:

@@ -1,0 +1,109 @@
+"""What `byokd doctor` looks at the outside with. Nothing here changes anything but by its trial messages on the bus."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from byokd.domain.answers import NoAnswer, Refused
+from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
+from byokd.ports.bus import Bus
+from byokd.ports.machine import Clock
+from byokd.ports.sealing import Sealer
+from byokd.ports.store import SealedStore
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedVault:
+    """A vault, and the tenant that its accounts pinned."""
+
+    host: VaultHost
+    tenant: TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLook:
+    """What a database looks like from outside.
+
+    Attributes:
+        place: the file or server, without credentials.
+        schema: its version; None where the database is empty or not made yet.
+        needed: the version that this program needs.
+        holder: who uses it for writing, as far as the machine tells; None when nobody does.
+        exposed: why others could read it; None when they cannot.
+        accounts: how many there are.
+        identities: those that accounts use.
+        vaults: how many are watched.
+        sample: some of them.
+    """
+
+    place: str
+    schema: str | None
+    needed: str
+    holder: str | None
+    exposed: str | None = None
+    accounts: int = 0
+    identities: frozenset[IdentityName] = frozenset()
+    vaults: int = 0
+    sample: tuple[WatchedVault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a vault answered to a request without a token.
+
+    Attributes:
+        trouble: why it is no challenge of Key Vault's; None when it is one.
+        tenant: the one that the challenge names.
+        date: the vault's own time, where it told one.
+        asked_at: ours, when the answer came.
+    """
+
+    trouble: Refused | NoAnswer | None
+    tenant: TenantId | None
+    date: datetime | None
+    asked_at: datetime
+
+
+class VaultGreeter(Protocol):
+    """Asks vaults who they are. No token is ever sent."""
+
+    async def greet(self, host: VaultHost) -> Greeting:
+        """Ask once, on a new connection. Never raises but for cancellation."""
+        ...
+
+
+class TokenTrial(Protocol):
+    """Tries to get tokens, and gives none away."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where they come from: scheme, host and port."""
+        ...
+
+    async def failure(self, identity: IdentityName, *, host: VaultHost | None, tenant: TenantId | None) -> str | None:
+        """Get a token for a vault's cloud and forget it; give the code of what went wrong, or None."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """Everything that examinations use of the outside.
+
+    Attributes:
+        look_at_store: blocks; raises StoreUnavailableError.
+        service_keys: reads the files; raises ServiceKeysUnusableError.
+        sealed_store: opens the database for reading; raises StoreUnavailableError.
+    """
+
+    clock: Clock
+    look_at_store: Callable[[], StoreLook]
+    service_keys: Callable[[], Sealer]
+    sealed_store: Callable[[], SealedStore]
+    bus: Bus
+    tokens: TokenTrial
+    vaults: VaultGreeter
+
+
+DaemonReport = Mapping[str, object]
+"""What a running daemon tells of itself on `/status`."""

@@ -1,0 +1,1 @@
+"""What `byokd doctor` looks at: small functions over `Instruments`, each independent of how the others end."""
