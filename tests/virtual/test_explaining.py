@@ -124,7 +124,7 @@ async def test_an_old_version_disabled_too_early_is_named_with_the_event_until_w
         await world.until(is_retired, within=1200)
         assert (await document(world, account))["keep"] == []
     text = printed(found).output
-    assert f"keep version {old} enabled, although there is the newer {new}" in text
+    assert f"version {old} must stay enabled for a while, although there is the newer {new}" in text
     assert f"this account has moved when {REWRAPPED} comes on byokd/v1/{account.topic}/events" in text
     assert f"it may be disabled when {RETIRED} comes for it on byokd/v1/{key.topic}/events" in text
 
@@ -169,7 +169,9 @@ async def test_after_a_restart_the_stored_evidence_stands_in(world: World, print
         assert version["verdict"]["evidence"][0]["status"] == 403
         assert found["remedies"][0]["reason"] == "KeyDisabled"
         assert found["lastCheck"] == version["verdict"]["observedAt"]
-    assert "not looked at since the start; what the verdict rests on was seen" in printed(found).output
+    text = printed(found).output
+    assert "not looked at since the start" in text
+    assert f"the verdict rests on what was seen {version['verdict']['observedAt']}:\n    unwrapKey  403" in text
 
 
 async def test_a_vault_that_hangs_is_not_waited_for(world: World, printed: Callable[..., Result]) -> None:

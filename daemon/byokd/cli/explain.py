@@ -108,7 +108,9 @@ def _version(version: dict[str, Any]) -> Iterator[str]:
         yield f"  seen {look['at']} by {look['detectedBy']} on a {look['connection']} connection: {seen}"
         yield from (f"    {_answer(answer)}" for answer in look["answers"])
     if not version["looks"]:
-        yield f"  not looked at since the start; what the verdict rests on was seen {verdict['observedAt']}"
+        yield "  not looked at since the start"
+    if verdict["evidence"]:
+        yield f"  the verdict rests on what was seen {verdict['observedAt']}:"
         yield from (f"    {_answer(answer)}" for answer in verdict["evidence"])
 
 
@@ -137,8 +139,8 @@ def _remedy(remedy: dict[str, Any]) -> Iterator[str]:
 
 def _keep(keep: dict[str, Any]) -> Iterator[str]:
     old, new = (keep[name].rpartition("/")[2] for name in ("keyIdentifier", "newerKeyIdentifier"))
-    needs = "this account's key is still wrapped by it" if keep["wrapsAccount"] else "wraps of it are still kept"
-    yield f"keep version {old} enabled, although there is the newer {new}: {needs}"
+    needs = "this account's key is still wrapped by it" if keep["wrapsAccount"] else "former wraps are still kept"
+    yield f"version {old} must stay enabled for a while, although there is the newer {new}: {needs}"
     if keep["wrapsAccount"]:
         yield f"  this account has moved when {keep['accountMoved']['type']} comes on {keep['accountMoved']['topic']}"
     yield f"  it may be disabled when {keep['until']['type']} comes for it on {keep['until']['topic']}"

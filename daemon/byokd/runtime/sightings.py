@@ -1,7 +1,7 @@
 """The last looks at each watch, in memory: healthy looks write nothing to the store, and yet somebody may ask."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -78,8 +78,10 @@ def _sighted(seen: Seen) -> Sighted:
     observation = judge(seen)
     probe = Evidence("unwrapKey", OK) if isinstance(seen.probe, ProbeOpened) else seen.probe.evidence
     answers = [probe]
-    asked = [seen.facts] if seen.key is seen.facts else [seen.facts, seen.key]
-    answers += [_told(answer) for answer in asked if answer is not None]
+    if seen.facts is not None:
+        answers.append(_told(seen.facts))
+    if seen.key is not None and seen.key is not seen.facts:
+        answers.append(replace(_told(seen.key), operation="get newest"))
     return Sighted(seen.version, observation.outcome, observation.reason, observation.message, tuple(answers))
 
 

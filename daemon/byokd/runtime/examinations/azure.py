@@ -145,6 +145,8 @@ def _of_clock(greetings: Sequence[Greeting | None]) -> Finding:
     if not ahead:
         return ok(CLOCK, "not compared: no vault told its time")
     skew = timedelta(seconds=median(ahead))
+    if abs(skew) < timedelta(seconds=1):
+        return ok(CLOCK, "agrees with the vaults' clocks")
     found = f"{abs(skew.total_seconds()):.0f} s {'ahead of' if skew > timedelta(0) else 'behind'} the vaults' clocks"
     hint = "see that NTP runs (timedatectl): tokens and the dates of keys are judged by the time"
     if abs(skew) >= SKEW_BAD:

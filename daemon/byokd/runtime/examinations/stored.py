@@ -38,7 +38,7 @@ def examine_database(
         return ok(DATABASE, f"{look.place} is still empty: its tables are made at the start")
     upgrade = "" if look.schema == look.needed else f", to be upgraded to {look.needed} at the start"
     held = f", held by {look.holder}" if look.holder else ""
-    return ok(DATABASE, f"{look.place}: schema {look.schema}{upgrade}, {look.accounts} accounts{held}")
+    return ok(DATABASE, f"{look.place}: schema {look.schema}{upgrade}, accounts: {look.accounts}{held}")
 
 
 def _flaw_of_schema(look: StoreLook, *, upgrade_at_start: bool) -> Finding | None:
