@@ -68,7 +68,7 @@ async def test_a_suspected_denial_says_from_when_on_it_counts(world: World, prin
     async with world.running():
         (account,) = await world.register(key)
         vault.block()
-        await world.until(lambda: is_in(world, account, "suspected"), within=70)
+        await until_in(world, account, "suspected")
         found = await document(world, account)
         (version,) = found["versions"]
         assert (found["ok"], found["account"]["state"]) == (False, "Accessible")
@@ -77,7 +77,7 @@ async def test_a_suspected_denial_says_from_when_on_it_counts(world: World, prin
         assert counts - since == 300
         assert version["looks"][-1]["answers"][0]["status"] == 403
         assert found["remedies"][0]["commands"][0].startswith("az keyvault network-rule add --name contoso ")
-        await world.until(lambda: is_in(world, account, "inaccessible"), within=400)
+        await world.until_told(account, "byokd.account.inaccessible", within=400)
         later = (await document(world, account))["versions"][0]
         assert later["looks"][-1]["connection"] == "new"
     ran = printed(found)
@@ -179,7 +179,7 @@ async def test_a_vault_that_hangs_is_not_waited_for(world: World, printed: Calla
     async with world.running():
         (account,) = await world.register(key)
         vault.strike(Mishap.HANG)
-        await world.until(lambda: is_in(world, account, "unverified"), within=90)
+        await until_in(world, account, "unverified")
         begun = world.now
         found = await document(world, account)
         assert world.now == begun
@@ -210,7 +210,7 @@ async def test_nothing_secret_is_said(world: World, kind: RefusalKind) -> None:
     async with world.running():
         (account,) = await world.register(key)
         vault.strike(kind, "unwrapKey")
-        await world.until(lambda: is_in(world, account, "suspected"), within=90)
+        await until_in(world, account, "suspected")
         text = json.dumps(await document(world, account))
         wrapped = await world.sql.wrapped_key(account)
         assert wrapped is not None
@@ -220,8 +220,13 @@ async def test_nothing_secret_is_said(world: World, kind: RefusalKind) -> None:
             assert repr(secret)[2:20] not in text
 
 
-async def is_in(world: World, account: AccountId, condition: str) -> bool:
-    return bool((await document(world, account))["condition"] == condition)
+async def until_in(world: World, account: AccountId, condition: str) -> None:
+    """Wait, a second at a time."""
+    for _ in range(100):
+        if (await document(world, account))["condition"] == condition:
+            return
+        await asyncio.sleep(1)
+    raise AssertionError(f"never {condition}")
 
 
 async def has_two_versions(world: World, account: AccountId) -> bool:
