@@ -9,7 +9,7 @@ import pytest
 import byokd
 from byokd.domain.accounts import AccountEvent
 from byokd.domain.vocabulary import EventType
-from byokd.runtime.envelope import DaemonStatus
+from byokd.runtime.envelope import TRIAL, DaemonStatus
 
 SOURCE = Path(byokd.__file__).parent
 PAGE = (SOURCE.parent.parent / "docs" / "events.md").read_text()
@@ -37,7 +37,7 @@ def test_every_type_has_a_row(event_type: EventType) -> None:
 
 
 def test_every_type_on_the_page_exists() -> None:
-    known = {str(one) for one in EventType} | {f"byokd.daemon.{one}" for one in DaemonStatus}
+    known = {str(one) for one in EventType} | {f"byokd.daemon.{one}" for one in DaemonStatus} | {TRIAL}
     assert set(re.findall(r"`(byokd\.[a-z]+\.[a-z-]+)`", PAGE)) == known
 
 

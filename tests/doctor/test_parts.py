@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -131,7 +131,7 @@ async def test_what_a_broker_refuses_is_named(tmp_path: Path, access: str, grade
     directory.chmod(0o755)
     (directory / "acl").write_text(f"{access}\n")
     async with mosquitto(directory, f"acl_file {directory}/acl") as broker:
-        bus = MqttBus(MqttSettings(url=f"mqtt://{broker.address}"))
+        bus = MqttBus(MqttSettings(url=f"mqtt://{broker.address}", marker_timeout=timedelta(milliseconds=300)))
         (finding,) = await examine_by_trial(bus, prefix="byokd/v1", name="byokd-doctor-test")
     assert finding.grade is grade
     assert words in finding.found
