@@ -25,6 +25,20 @@ async def test_accounts_are_applied_shown_checked_and_deleted(stage: Stage) -> N
     assert checked.code == 0
     assert checked.out.startswith(f"Usable: {KEY}/{version}")
 
+    explained = await byokd("explain", "contoso", "--json", environment=stage.environment)
+    assert (explained.code, json.loads(explained.out)["account"]["name"]) == (0, "contoso")
+    settings = stage.environment | {"BYOKD_SETTINGS": str(stage.directory / "byokd.toml")}
+    examined = await byokd("doctor", "--json", environment=settings)
+    *findings, last = map(json.loads, examined.out.splitlines())
+    assert (examined.code, last["ok"]) == (0, True)
+    assert [one["what"] for one in findings if one["grade"] != "ok"] == ["service-manager"]
+    assert f"held by process {stage.daemon.pid}" in examined.out
+    await stage.control.set_fault("managed-identity", "unavailable")
+    broken = await byokd("doctor", environment=settings)
+    assert (broken.code, broken.err) == (1, "")
+    assert "\nbad   identities       no token for platform from http://127.0.0.1:" in broken.out
+    await stage.control.clear_faults()
+
     deleted = await byokd("accounts", "delete", "contoso", environment=stage.environment)
     assert (deleted.code, deleted.out) == (0, "deleted    contoso\n")
     gone = await byokd("accounts", "show", "contoso", environment=stage.environment)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import uuid
@@ -54,6 +55,8 @@ async def _findings(settings: Settings, socket_path: Path | None) -> Sequence[Fi
     from byokd.runtime.doctor import diagnose  # noqa: PLC0415 - loads all adapters; --help starts without
     from byokd.runtime.wiring import wire_instruments  # noqa: PLC0415 - as above
 
+    # Libraries write to standard error what nobody handles, and answers of token endpoints with it.
+    logging.getLogger().addHandler(logging.NullHandler())
     socket = socket_path or settings.service.socket
     report = await ask(socket, "/status")
     name = f"byokd-doctor-{uuid.uuid4().hex[:8]}"

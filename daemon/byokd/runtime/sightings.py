@@ -15,7 +15,7 @@ LOOKS: Final = 4
 """Kept of each watch: a denial and its confirmation, with the looks before and after."""
 
 MOST_WATCHES: Final = 20_000
-"""Of which looks are kept. A healthy look takes 200 bytes, so this is 20 MB; the watch looked at longest ago goes."""
+"""Of which looks are kept. A healthy look takes 260 bytes, so this is 21 MB; the watch looked at longest ago goes."""
 
 OK: Final = 200
 

@@ -70,7 +70,9 @@ async def _failure(instruments: Instruments, name: IdentityName, sample: Watched
 
 def _hint_for(code: str) -> str:
     if code == "ClientAuthenticationError":
-        return "the endpoint does not know this identity: assign it to this machine, and see its client_id"
+        return (
+            "the endpoint refuses: assign the identity to this machine, see its client_id, and then the endpoint itself"
+        )
     return "see that this machine has a managed identity and may reach its endpoint; a container needs a route to it"
 
 
