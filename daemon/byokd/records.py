@@ -194,6 +194,7 @@ class Census:
     unpublished: int
     oldest_unpublished: datetime | None
     rewraps_waiting: int
+    held_versions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

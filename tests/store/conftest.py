@@ -64,6 +64,9 @@ class Reused:
             with psycopg.connect(url) as connection:
                 for table in reversed(metadata.sorted_tables):
                     connection.execute(f"DELETE FROM {table.name}")  # type: ignore[arg-type]  # noqa: S608 - our own
+                connection.execute(
+                    "INSERT INTO brake (one, revision, finding, message, settled) VALUES (1, 0, 'null', '', 0)"
+                )
                 for name in numbered:
                     connection.execute(f"ALTER SEQUENCE {name} RESTART")  # type: ignore[arg-type]
                 return connection.execute("UPDATE alembic_version SET version_num = %s", [schema.HEAD]).rowcount == 1

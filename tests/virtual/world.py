@@ -164,6 +164,10 @@ WRITES = frozenset(
         "mark_published",
         "resend",
         "record_heads",
+        "consult_brake",
+        "engage_brake",
+        "release_proved_brake",
+        "settle_held",
     }
 )
 POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_queues", "settle"})

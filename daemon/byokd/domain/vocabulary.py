@@ -106,6 +106,8 @@ class EventType(StrEnum):
     KEY_NEAR_EXPIRY = "byokd.key.near-expiry"
     KEY_EXPIRED = "byokd.key.expired"
     SERVICE_AUDIT_HEADS = "byokd.service.audit-heads"
+    SERVICE_BRAKE_ENGAGED = "byokd.service.brake-engaged"
+    SERVICE_BRAKE_RELEASED = "byokd.service.brake-released"
 
 
 class ValueKind(StrEnum):

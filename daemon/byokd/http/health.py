@@ -82,6 +82,7 @@ class Probes:
             "vaults": census.vaults,
             "deniedVersions": census.denied_versions,
             "suspectedVersions": census.suspected_versions,
+            "heldVersions": census.held_versions,
             "unverifiedVersions": census.unverified_versions,
             "unpublishedEvents": census.unpublished,
             "rewrapsWaiting": census.rewraps_waiting,

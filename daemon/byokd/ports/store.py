@@ -10,6 +10,7 @@ from byokd.domain.decide import Decision
 from byokd.domain.identifiers import AccountId, VaultHost, WatchId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
+from byokd.ports.brake import BrakeStore
 from byokd.ports.vault import KeyTarget
 from byokd.records import (
     Census,
@@ -116,7 +117,7 @@ class SealedStore(Protocol):
         ...
 
 
-class Store(SealedStore, Protocol):
+class Store(SealedStore, BrakeStore, Protocol):
     """What byokd knows. Each method is one transaction; state and its events are committed together.
 
     Obligations: every method may raise StoreUnavailableError, after which the outcome of a write is unknown and must be
@@ -148,10 +149,13 @@ class Store(SealedStore, Protocol):
         """Give the watch of exactly this identity, tenant and key identifier."""
         ...
 
-    async def commit_decision(self, watch: Watch, decision: Decision, *, now: datetime) -> Watch:
+    async def commit_decision(
+        self, watch: Watch, decision: Decision, *, now: datetime, brake_revision: int | None = None
+    ) -> Watch:
         """Write verdicts, adoption, warnings, key events and due time; give the watch as it is now.
 
-        Guarded by the watch's revision and the vault's epoch as in `watch`.
+        Guarded by the watch's revision and the vault's epoch as in `watch`, and by the brake's revision where it was
+        consulted: it must not have been engaged, or released, meanwhile.
         """
         ...
 

@@ -20,12 +20,14 @@ from byokd.domain.answers import (
     ProbeOpened,
     Refused,
 )
-from byokd.domain.decide import CandidateAnswer, Decision, Look, candidate, decide
+from byokd.domain.decide import CandidateAnswer, Decision, Look, candidate
+from byokd.domain.holding import is_held
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.judge import Seen, judge
-from byokd.domain.verdict import Policy, Probe, Watch, WrappingVersion
+from byokd.domain.verdict import Probe, Watch, WrappingVersion
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store
+from byokd.runtime.brake import Brakeman
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.pace import Heard
@@ -105,29 +107,24 @@ class Checker:
         fresh_keys: KeyService,
         clock: Clock,
         randomness: Randomness,
-        policy: Policy,
         deadline: timedelta,
         metrics: Metrics,
         doubts: Doubts,
         sightings: Sightings,
+        brakeman: Brakeman,
     ) -> None:
         """Take the collaborators; `fresh_keys` opens a new connection for every call, for confirmations."""
         self._sightings = sightings
         self._doubts = doubts
+        self._brakeman = brakeman
         self._store = store
         self._keys = keys
         self._fresh_keys = fresh_keys
         self._clock = clock
         self._randomness = randomness
-        self._policy = policy
         self._deadline = deadline
         self._metrics = metrics
         self._seldom = Seldom(clock)
-
-    @property
-    def policy(self) -> Policy:
-        """The times that it decides by."""
-        return self._policy
 
     async def check(self, watch: Watch, *, detected_by: DetectedBy) -> Checked:
         """Check a watch and commit what follows.
@@ -163,11 +160,13 @@ class Checker:
         now = self._clock.now()
         jitter = self._randomness.uniform(-1, 1)
         heard = Heard.of(seen.probe for seen in look.seen)
-        decision = decide(watch, look, now=now, policy=self._policy, jitter=jitter)
+        judged = await self._brakeman.decide(watch, look, now=now, jitter=jitter)
+        decision = judged.decision
         if not decision.changes:
             return Checked(watch, decision, heard)
-        committed = await self._store.commit_decision(watch, decision, now=now)
+        committed = await self._store.commit_decision(watch, decision, now=now, brake_revision=judged.brake_revision)
         self._report(watch, decision)
+        self._brakeman.noticed(watch, committed)
         return Checked(committed, decision, heard)
 
     async def presume(self, watch: Watch, reason: Reason) -> Checked:
@@ -252,6 +251,8 @@ class Checker:
                 level("verdict-changed", key=key, outcome=verdict.outcome, reason=verdict.reason, watch=watch.id)
             elif verdict.suspicion is not None and version.verdict.suspicion is None:
                 _log.warning("denial-suspected", key=key, reason=verdict.suspicion.reason, watch=watch.id)
+            elif verdict.suspicion is not None and is_held(verdict) and not is_held(version.verdict):
+                _log.warning("denial-held", key=key, reason=verdict.suspicion.reason, watch=watch.id)
             elif verdict.unverified is not None and version.verdict.unverified is None:
                 _log.warning("key-unverified", key=key, reason=verdict.unverified.reason, watch=watch.id)
             elif verdict.unverified is None and version.verdict.unverified is not None:

@@ -22,6 +22,7 @@ class Component(StrEnum):
     IDENTITIES = "identities"
     VAULTS = "vaults"
     CLOCK = "clock"
+    BRAKE = "brake"
 
 
 @dataclass(frozen=True, slots=True)

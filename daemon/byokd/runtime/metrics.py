@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from byokd.domain.brake import EngagedBy
 from byokd.domain.vocabulary import Outcome, State
 from byokd.records import Census
 
@@ -96,6 +97,13 @@ class Metrics:
             ["fault"],
             registry=self.registry,
         )
+        self.brake_engaged = Gauge("byokd_brake_engaged", "1 while the brake is engaged", registry=self.registry)
+        self.brake_engagements = Counter(
+            "byokd_brake_engagements_total", "Engagements of the brake", ["cause"], registry=self.registry
+        )
+        for by in EngagedBy:
+            self.brake_engagements.labels(by)
+        self._held = Gauge("byokd_denials_held", "Denials that the brake holds", registry=self.registry)
         self._accounts = Gauge("byokd_accounts", "Accounts by state", ["state"], registry=self.registry)
         self._watches = Gauge("byokd_watches", "Watches", registry=self.registry)
         self._vaults = Gauge("byokd_vaults", "Vaults", registry=self.registry)
@@ -116,5 +124,6 @@ class Metrics:
         self._versions.labels("denied").set(census.denied_versions)
         self._versions.labels("suspected").set(census.suspected_versions)
         self._versions.labels("unverified").set(census.unverified_versions)
+        self._held.set(census.held_versions)
         self._unpublished.set(census.unpublished)
         self._rewraps_waiting.set(census.rewraps_waiting)

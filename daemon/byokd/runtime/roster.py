@@ -69,8 +69,9 @@ class Entry:
 
 
 def is_suspected(watch: Watch) -> bool:
-    """Whether a denial of one of its versions awaits confirmation."""
-    return any(version.verdict.suspicion is not None for version in watch.versions)
+    """Whether a denial of one of its versions awaits confirmation; one that the brake holds does not."""
+    suspicions = [version.verdict.suspicion for version in watch.versions]
+    return any(suspicion is not None and suspicion.held_since is None for suspicion in suspicions)
 
 
 class Roster:

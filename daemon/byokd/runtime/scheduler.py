@@ -138,6 +138,17 @@ class Scheduler:
         entry = self._roster.get(watch)
         return None if entry is None else self._clock.now() + timedelta(seconds=entry.due - self._clock.monotonic())
 
+    def latest_due(self) -> list[Watch]:
+        """Give all watches; those that are due last, as they were looked at just now, come first."""
+        return [entry.watch for entry in sorted(self._roster, key=lambda entry: -entry.due)]
+
+    def advance(self, watch: WatchId) -> None:
+        """Make a watch due now that is not being checked. Unlike a hint it is no news of the watch."""
+        entry = self._roster.get(watch)
+        if entry is not None and entry.started is None:
+            self._line.put(entry, self._clock.monotonic())
+            self._bell.ring()
+
     async def check_now(self, watch: WatchId) -> Checked | None:
         """Check a watch on an operator's word and give the outcome; None when it is not (or no longer) watched.
 

@@ -11,6 +11,7 @@ from byokd.domain.verdict import Policy
 from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, ServiceManager, Store
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.auditing import Auditing
+from byokd.runtime.brake import Brakeman
 from byokd.runtime.checker import Checker
 from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
 from byokd.runtime.doubts import DoubtingKeys, Doubts
@@ -30,6 +31,7 @@ from byokd.runtime.registrar import Registrar
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
+from byokd.runtime.second_opinions import SecondOpinions
 from byokd.runtime.service_keys import HeardSealer, prove_service_keys
 from byokd.runtime.service_manager import Reporter
 from byokd.runtime.sightings import Sightings
@@ -104,6 +106,7 @@ class Service:
             self._join_bus()
         else:
             self.publisher, self.presence = before.publisher, before.presence
+        self._join_brake()
         self._join_watching()
         self._join_account_keys()
         self._join_service_keys()
@@ -145,6 +148,17 @@ class Service:
             version=version("byokd"),
         )
 
+    def _join_brake(self) -> None:
+        self.brakeman = Brakeman(
+            self.store,
+            clock=self.clock,
+            settings=self.settings.brake,
+            policy=policy(self.settings.checks, self.settings.brake),
+            health=self.health,
+            metrics=self.metrics,
+            on_change=self._verdicts_changed,
+        )
+
     def _join_watching(self) -> None:
         checks = self.settings.checks
         self.follower = Follower(self.store, clock=self.clock, on_change=self.publisher.notify)
@@ -154,11 +168,11 @@ class Service:
             fresh_keys=self.rations.of(HeardKeys(self.outside.fresh_keys, self.own_faults), Priority.CONFIRMATION),
             clock=self.clock,
             randomness=self.outside.randomness,
-            policy=policy(checks, self.settings.brake),
             deadline=checks.deadline,
             metrics=self.metrics,
             doubts=self.doubts,
             sightings=self.sightings,
+            brakeman=self.brakeman,
         )
         self.scheduler = Scheduler(
             self.store,
@@ -175,9 +189,10 @@ class Service:
             self.sightings,
             self.scheduler.next_look,
             clock=self.clock,
-            policy=self.checker.policy,
+            policy=policy(checks, self.settings.brake),
             settings=self.settings,
         )
+        self.brakeman.ask_by(SecondOpinions(self.scheduler, self.clock, apart=checks.confirm_after))
 
     def _join_account_keys(self) -> None:
         outside, rewrap = self.outside, self.settings.rewrap
@@ -277,6 +292,7 @@ class Service:
                 NamedTask("rewrapper", self.rewrapper.run),
                 NamedTask("resealer", self.resealer.run),
                 NamedTask("scheduler", self.scheduler.run),
+                NamedTask("brake", self.brakeman.run),
                 NamedTask("plaintext", self.plaintext.run),
                 NamedTask("observer", self.observer.run),
                 NamedTask("own-faults", self.own_faults.run),

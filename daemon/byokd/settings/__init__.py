@@ -243,7 +243,22 @@ class CheckSettings(_Group):
 
 
 class BrakeSettings(_Group):
-    """The brake: holds back denials that look like our own fault. Meanwhile every use needs a live unwrap."""
+    """The brake: holds back denials that look like our own fault. Meanwhile every use needs a live unwrap.
+
+    It engages when at least `customers` customers, and at least `share` of them, are suspected to deny at once for
+    reasons that our own fault can cause. A customer is a tenant, or a vault while there are fewer than ten tenants.
+    """
+
+    customers: Annotated[int, Field(ge=2)] = 3
+    """So many customers must be suspected. Fewer are lost as any customer is, and come back by themselves."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """And this share of all customers, of an identity's, or of those looked at lately. A fault of ours meets all who
+    share it; customers who revoke by chance at the same moment are few of many."""
+
+    mode: Literal["hold", "observe"] = "hold"
+    """`hold`: denials are held while it is engaged. `observe`: it engages and tells of it, and holds nothing; for
+    trying out. An operator's `byokd brake engage` holds in any mode."""
 
     max_hold: Duration = timedelta(hours=1)
     """Longest time that a confirmed denial is held. Then it counts, if the vault still denies."""

@@ -14,7 +14,10 @@ _DENIED = wrapping_versions.c.outcome == str(Outcome.DENIED)
 _SUSPECTED = wrapping_versions.c.suspicion_reason.is_not(None)
 _UNVERIFIED = wrapping_versions.c.unverified_reason.is_not(None)
 _VERSIONS = select(
-    func.count().filter(_DENIED), func.count().filter(_SUSPECTED), func.count().filter(_UNVERIFIED)
+    func.count().filter(_DENIED),
+    func.count().filter(_SUSPECTED),
+    func.count().filter(_UNVERIFIED),
+    func.count(wrapping_versions.c.held_since),
 ).where(
     wrapping_versions.c.retired_at.is_(None),
     _DENIED | _SUSPECTED | _UNVERIFIED,
@@ -33,7 +36,7 @@ _REWRAPS = (
 def census(connection: Connection) -> Census:
     """See `Store.census`. Versions of watches without accounts do not count; waiting rewraps need not be due."""
     counted = {State(state): count for state, count in connection.execute(_STATES)}
-    denied, suspected, unverified = connection.execute(_VERSIONS).one()
+    denied, suspected, unverified, held = connection.execute(_VERSIONS).one()
     return Census(
         accounts={state: counted.get(state, 0) for state in State},
         watches=connection.scalar(_WATCHES) or 0,
@@ -44,4 +47,5 @@ def census(connection: Connection) -> Census:
         unpublished=connection.scalar(_UNPUBLISHED) or 0,
         oldest_unpublished=connection.scalar(_OLDEST),
         rewraps_waiting=connection.scalar(_REWRAPS) or 0,
+        held_versions=held,
     )

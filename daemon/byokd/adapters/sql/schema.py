@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, inse
 
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import transact
-from byokd.adapters.sql.tables import metadata, store_identity
+from byokd.adapters.sql.tables import brake, metadata, store_identity
 
 HEAD = "0001"
 """The newest migration. Revisions are numbers of four digits, so that they compare."""
@@ -76,6 +76,7 @@ def create(connection: Connection) -> None:
     _revision.create(connection)
     connection.execute(insert(_revision).values(version_num=HEAD))
     connection.execute(insert(store_identity).values(one=1, id=str(uuid.uuid4())))
+    connection.execute(insert(brake).values(one=1, revision=0, finding=None, message="", settled=0))
 
 
 def current(connection: Connection) -> str | None:

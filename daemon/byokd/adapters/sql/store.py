@@ -19,6 +19,7 @@ from byokd.adapters.sql import (
     verdicts,
     watches,
 )
+from byokd.adapters.sql.brake_store import SqlBrakeStore
 from byokd.adapters.sql.census import census
 from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.dossier import dossier
@@ -157,7 +158,7 @@ def _offline(settings: StoreSettings) -> Iterator[Database]:
         database.release()
 
 
-class SqlStore(SqlSealedStore):
+class SqlStore(SqlSealedStore, SqlBrakeStore):
     """What byokd knows, in an SQL database. Obligations and errors of each method: see `byokd.ports.Store`."""
 
     def __init__(self, runner: Runner, recorder: Recorder, *, open_it: Callable[[], None] = lambda: None) -> None:
@@ -203,9 +204,18 @@ class SqlStore(SqlSealedStore):
         """See `Store.find_watch`."""
         return await self._runner.read(watches.find_watch, target)
 
-    async def commit_decision(self, watch: Watch, decision: Decision, *, now: datetime) -> Watch:
+    async def commit_decision(
+        self, watch: Watch, decision: Decision, *, now: datetime, brake_revision: int | None = None
+    ) -> Watch:
         """See `Store.commit_decision`."""
-        return await self._runner.write(verdicts.commit_decision, watch, decision, recorder=self._recorder, now=now)
+        return await self._runner.write(
+            verdicts.commit_decision,
+            watch,
+            decision,
+            brake_revision=brake_revision,
+            recorder=self._recorder,
+            now=now,
+        )
 
     async def record_due(self, due: Mapping[WatchId, datetime]) -> None:
         """See `Store.record_due`."""

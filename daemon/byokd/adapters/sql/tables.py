@@ -196,6 +196,21 @@ class StoreIdentityColumns(TypedColumns):
     id: Named[str]
 
 
+class BrakeColumns(TypedColumns):
+    """The one row of the brake; engaged while `engaged_at` is set. `settled` counts what an operator judged so far."""
+
+    one: Named[int] = Column(Integer, primary_key=True, autoincrement=False)
+    revision: Named[int]
+    engaged_at: Named[datetime | None] = Column(Instant)
+    engaged_by: Named[str | None]
+    mode: Named[str | None]
+    finding: Named[Any] = Column(Document, nullable=False)
+    message: Named[str]
+    settled: Named[int]
+    released_at: Named[datetime | None] = Column(Instant)
+    counts_from: Named[datetime | None] = Column(Instant)
+
+
 class EventColumns(TypedColumns):
     """Outbox and record in one: only `published_at` is ever written again. Events outlive their accounts.
 
@@ -273,6 +288,7 @@ rotations = Table("rotations", metadata, RotationColumns, sqlite_autoincrement=T
 store_identity = Table(
     "store_identity", metadata, StoreIdentityColumns, CheckConstraint("one = 1", name="one_store_identity")
 )
+brake = Table("brake", metadata, BrakeColumns, CheckConstraint("one = 1", name="one_brake"))
 events = Table(
     "events",
     metadata,
@@ -298,6 +314,11 @@ _partial(
     "ix_wrapping_versions_left",
     wrapping_versions.c.watch,
     where=wrapping_versions.c.is_current.is_(False) & wrapping_versions.c.retired_at.is_(None),
+)
+_partial(
+    "ix_wrapping_versions_suspected",
+    wrapping_versions.c.watch,
+    where=wrapping_versions.c.suspicion_reason.is_not(None),
 )
 _partial(
     "ix_wrapping_versions_uncarried",

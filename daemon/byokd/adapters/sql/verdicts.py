@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, exists, select, update
 
+from byokd.adapters.sql import brake
 from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.ledger import WATCHED_ACCOUNTS, Change, News, commit, expect
 from byokd.adapters.sql.outbox import record_key_events
@@ -42,9 +43,17 @@ _CARRIED = update(wrapping_versions).where(_UNCARRIED, ~_SOMEBODY_BEHIND).values
 
 
 def commit_decision(
-    connection: Connection, watch: Watch, decision: Decision, *, recorder: Recorder, now: datetime
+    connection: Connection,
+    watch: Watch,
+    decision: Decision,
+    *,
+    recorder: Recorder,
+    now: datetime,
+    brake_revision: int | None = None,
 ) -> Watch:
     """See `Store.commit_decision`."""
+    if brake_revision is not None:
+        brake.guard(connection, brake_revision)
     _guard(connection, watch, decision)
     _write_verdicts(connection, watch, decision.verdicts)
     versions = tuple(

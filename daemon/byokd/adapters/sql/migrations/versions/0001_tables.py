@@ -31,6 +31,7 @@ def upgrade() -> None:
     _service_keys()
     _rotations()
     _store_identity()
+    _brake()
     _events()
     _chains()
 
@@ -130,6 +131,8 @@ def _wrapping_version_indexes() -> None:
     _partial(
         "ix_wrapping_versions_uncarried", "wrapping_versions", "number", sa.column("carried") != sa.column("number")
     )
+    suspected = sa.column("suspicion_reason").is_not(None)
+    _partial("ix_wrapping_versions_suspected", "wrapping_versions", "watch", suspected)
     _partial("one_current_version", "wrapping_versions", "watch", sa.column("is_current").is_(True), unique=True)
 
 
@@ -245,6 +248,25 @@ def _store_identity() -> None:
         sa.PrimaryKeyConstraint("one", name="pk_store_identity"),
     )
     op.bulk_insert(table, [{"one": 1, "id": str(uuid.uuid4())}])
+
+
+def _brake() -> None:
+    table = op.create_table(
+        "brake",
+        sa.Column("one", sa.Integer, autoincrement=False, nullable=False),
+        sa.Column("revision", sa.Integer, nullable=False),
+        sa.Column("engaged_at", _INSTANT),
+        sa.Column("engaged_by", sa.String),
+        sa.Column("mode", sa.String),
+        sa.Column("finding", sa.Text, nullable=False),
+        sa.Column("message", sa.String, nullable=False),
+        sa.Column("settled", sa.Integer, nullable=False),
+        sa.Column("released_at", _INSTANT),
+        sa.Column("counts_from", _INSTANT),
+        sa.CheckConstraint("one = 1", name="one_brake"),
+        sa.PrimaryKeyConstraint("one", name="pk_brake"),
+    )
+    op.bulk_insert(table, [{"one": 1, "revision": 0, "finding": "null", "message": "", "settled": 0}])
 
 
 def _events() -> None:
