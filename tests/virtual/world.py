@@ -166,7 +166,6 @@ WRITES = frozenset(
         "record_heads",
         "consult_brake",
         "engage_brake",
-        "release_proved_brake",
         "settle_held",
     }
 )
@@ -200,9 +199,9 @@ class TroubledStore:
                 raise self._trouble(name)
             if name in self._nothing:
                 return self._nothing[name]
-            if name in WRITES:
-                self._nothing.clear()
             result = await transaction(*args, **kwargs)
+            if name in WRITES or (name == "release_proved_brake" and result.engagement is None):
+                self._nothing.clear()
             if name in {"ping", "census"}:
                 self._nothing[name] = result
             elif name in POLLED and not kwargs.get("after"):

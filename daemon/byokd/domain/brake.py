@@ -198,7 +198,7 @@ class Brake:
         return by is EngagedBy.OPERATOR or (by is EngagedBy.TALLY and mode is BrakeMode.HOLD)
 
 
-def tally(suspects: Collection[Suspect], crowds: Crowds, sample: Sample | None, threshold: Threshold) -> Finding | None:
+def tally(suspects: Collection[Suspect], crowds: Crowds, sample: Sample, threshold: Threshold) -> Finding | None:
     """Tell why it looks like our own fault, if it does.
 
     The share is taken of all customers, of each identity's, and of those that were looked at lately: a fault of a
@@ -206,40 +206,40 @@ def tally(suspects: Collection[Suspect], crowds: Crowds, sample: Sample | None, 
     """
     whole = crowds.get(None, Crowd(0, 0))
     for identity, group in _groups(suspects):
-        counted = crowds.get(identity, whole).counted
-        suspected = _count((suspect.customer for suspect in group), counted)
+        crowd = crowds.get(identity, whole)
+        suspected = _count(_customers(group), crowd.counted)
         if suspected < threshold.customers or not _spans_customers(group, whole):
             continue
-        size = max(crowds.get(identity, whole).count(counted), suspected)
+        size = max(crowd.count(crowd.counted), suspected)
         if suspected / size >= threshold.share:
-            return _finding(group, counted, Among.ALL, identity, customers=size, suspected=suspected)
-        fresh = [] if sample is None else [suspect for suspect in group if suspect.since >= sample.since]
-        if sample is None or not _spans_customers(fresh, whole):
-            continue
-        found = _sampled(fresh, identity, sample, counted, threshold)
-        if found is not None:
-            return found
+            return _finding(group, crowd.counted, Among.ALL, identity, customers=size, suspected=suspected)
+        fresh = [suspect for suspect in group if suspect.since >= sample.since]
+        struck, asked = _count(_customers(fresh), crowd.counted), _count(_asked(group, identity, sample), crowd.counted)
+        enough = struck >= threshold.customers and asked >= threshold.least and _spans_customers(fresh, whole)
+        if enough and struck / asked >= threshold.share:
+            return _finding(fresh, crowd.counted, Among.LATELY_LOOKED_AT, identity, customers=asked, suspected=struck)
     return None
 
 
-def is_too_early(suspects: Collection[Suspect], crowds: Crowds, sample: Sample | None, threshold: Threshold) -> bool:
-    """Whether a tally that found nothing says nothing yet: enough are suspected, and who was looked at is not known."""
+def is_too_early(suspects: Collection[Suspect], crowds: Crowds, sample: Sample, threshold: Threshold) -> bool:
+    """Whether a tally that found nothing says nothing yet: enough are suspected, but too few others were looked at."""
     whole = crowds.get(None, Crowd(0, 0))
-    suspected = _count((suspect.customer for suspect in suspects), whole.counted)
-    return sample is None and suspected >= threshold.customers and _spans_customers(suspects, whole)
+    suspected = _customers(suspects)
+    if _count(suspected, whole.counted) < threshold.customers or not _spans_customers(suspects, whole):
+        return False
+    asked = _asked(suspects, None, sample)
+    known = _count(suspected - asked, whole.counted)
+    return _count(asked, whole.counted) < min(threshold.least, whole.count(whole.counted) - known)
 
 
-def _sampled(
-    fresh: Collection[Suspect], identity: IdentityName | None, sample: Sample, counted: Counted, threshold: Threshold
-) -> Finding | None:
-    """Judge by those that were looked at lately, if they are enough."""
-    struck = {suspect.customer for suspect in fresh}
-    asked = {customer for customer in sample.customers if identity in {None, customer.identity}} | struck
-    suspected, size = _count(struck, counted), _count(asked, counted)
-    enough = suspected >= threshold.customers and size >= threshold.least
-    if not enough or suspected / size < threshold.share:
-        return None
-    return _finding(fresh, counted, Among.LATELY_LOOKED_AT, identity, customers=size, suspected=suspected)
+def _asked(group: Collection[Suspect], identity: IdentityName | None, sample: Sample) -> set[Customer]:
+    """Give whom the sample tells of: not those suspected before, who are asked more often than others."""
+    lately = {customer for customer in sample.customers if identity in {None, customer.identity}}
+    return (lately - _customers(group)) | {suspect.customer for suspect in group if suspect.since >= sample.since}
+
+
+def _customers(group: Iterable[Suspect]) -> set[Customer]:
+    return {suspect.customer for suspect in group}
 
 
 def _groups(suspects: Collection[Suspect]) -> Iterator[tuple[IdentityName | None, Collection[Suspect]]]:

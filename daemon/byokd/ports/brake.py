@@ -16,13 +16,13 @@ class BrakeTerms:
 
     Attributes:
         max_hold: how long a denial is held.
-        sample: who was looked at lately; None while that is not known for long enough.
+        sample: who was looked at lately.
     """
 
     threshold: Threshold
     mode: BrakeMode
     max_hold: timedelta
-    sample: Sample | None
+    sample: Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ LOOK = timedelta(seconds=5)
 BATCH = 500
 """Held denials settled per transaction: checks wait no longer for it than for a follower's."""
 
+PATIENCE = 4
+"""Times `confirm_after` that denials of several customers wait for second opinions, if those do not come."""
+
 HINT = (
     "look at our identity, network and DNS first; byokd brake status shows what is held, docs/operations.md what to do"
 )
@@ -68,6 +71,7 @@ class Brakeman:
         self._opinions: SecondOpinions | None = None
         self._engaged = False
         self._bell = Bell()
+        self._waits_since = self._waited_last = float("-inf")
 
     def ask_by(self, opinions: SecondOpinions) -> None:
         """Take whom to ask for second opinions; until then none are asked for."""
@@ -87,14 +91,22 @@ class Brakeman:
         consulted = await self._store.consult_brake(self._terms(), now=now)
         if consulted.engaged_now:
             self._note_engaged(consulted.brake)
-        match consulted.ruling:
-            case Ruling.HOLD:
-                return Judged(held, consulted.brake.revision)
-            case Ruling.WAIT:
-                return Judged(postponed(watch, held, now=now, wait=self._policy.confirm_after), None)
-            case Ruling.APPLY:
-                applied = decide(watch, look, now=now, policy=self._policy, jitter=jitter, braked=False)
-                return Judged(applied, consulted.brake.revision)
+        if consulted.ruling is Ruling.HOLD:
+            return Judged(held, consulted.brake.revision)
+        if consulted.ruling is Ruling.WAIT and self._may_wait():
+            if self._opinions is not None:
+                self._opinions.ask(watch)
+            return Judged(postponed(watch, held, now=now, wait=self._policy.confirm_after), None)
+        applied = decide(watch, look, now=now, policy=self._policy, jitter=jitter, braked=False)
+        return Judged(applied, consulted.brake.revision)
+
+    def _may_wait(self) -> bool:
+        """Whether there is patience left for others' answers: denials must not wait for vaults that say nothing."""
+        now, patience = self._clock.monotonic(), PATIENCE * self._policy.confirm_after.total_seconds()
+        if now - self._waited_last > patience:
+            self._waits_since = now
+        self._waited_last = now
+        return now - self._waits_since < patience
 
     def noticed(self, before: Watch, after: Watch) -> None:
         """Ask for second opinions on what a check has just committed."""

@@ -11,7 +11,7 @@ MOST = 100_000
 
 
 class LatelyLooked:
-    """The customers whose vaults answered within the window, in memory: a restart begins anew, and knows that."""
+    """The customers whose vaults answered within the window, in memory: a restart begins anew."""
 
     def __init__(self, clock: Clock, *, window: timedelta) -> None:
         """Take the clock; `window` is how long ago "lately" is."""
@@ -30,10 +30,9 @@ class LatelyLooked:
         while len(self._looked) > MOST or next(iter(self._looked.values())) < now - self._window.total_seconds():
             self._looked.popitem(last=False)
 
-    def sample(self) -> Sample | None:
-        """Give them; None while this has not been noted for a whole window, as then those missing mean nothing."""
-        first = self._clock.monotonic() - self._window.total_seconds()
-        if self._begun is None or self._begun > first:
-            return None
-        lately = frozenset(customer for customer, looked in self._looked.items() if looked >= first)
-        return Sample(self._clock.now() - self._window, lately)
+    def sample(self) -> Sample:
+        """Give them, and since when: for the window, or for as long as this has been noted."""
+        now = self._clock.monotonic()
+        ago = min(self._window.total_seconds(), now - (self._begun if self._begun is not None else now))
+        lately = frozenset(customer for customer, looked in self._looked.items() if looked >= now - ago)
+        return Sample(self._clock.now() - timedelta(seconds=ago), lately)
