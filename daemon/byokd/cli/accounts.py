@@ -128,7 +128,7 @@ def check(account: str, socket_path: Path, as_json: bool) -> None:
 
 
 def _show(account: dict[str, Any]) -> None:
-    encryption = account["encryption"]
+    encryption, held = account["encryption"], account["heldDenial"]
     rows = {
         "id": account["id"],
         "state": account["state"],
@@ -136,6 +136,7 @@ def _show(account: dict[str, Any]) -> None:
         "message": account["message"],
         "since": account["since"],
         "unverified since": account["unverifiedSince"],
+        "held by the brake": None if held is None else f"{held['reason']}: {held['message']}, since {held['since']}",
         "tenant": account["tenant"],
         "location": account["location"],
         "encryption": encryption["type"],

@@ -8,6 +8,7 @@ import click
 _PLACES = {
     "accounts": "byokd.cli.accounts:accounts",
     "audit": "byokd.cli.audit:audit",
+    "brake": "byokd.cli.brake:brake",
     "check": "byokd.cli.accounts:check",
     "check-config": "byokd.cli.service:check_config",
     "db": "byokd.cli.database:db",

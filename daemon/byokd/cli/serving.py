@@ -160,6 +160,7 @@ class _Process:
             service.store,
             service.registrar,
             service.scheduler,
+            brakeman=service.brakeman,
             publisher=service.publisher,
             resealer=service.resealer,
             verifier=service.verifier,

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from byokd.domain.accounts import Account, instant
 from byokd.http.managed import Managed, Reference, problem
+from byokd.records import Gate
 from byokd.runtime.applying import apply_all
 from byokd.runtime.checker import Checked
 from byokd.runtime.manifest import Format, ManifestInvalidError, read_manifest
@@ -32,7 +33,8 @@ class _Api:
         return [shown(account) for account in await self.managed.store.accounts()]
 
     async def account(self, ref: Reference) -> dict[str, object]:
-        return shown(await self.managed.find(ref))
+        found = await self.managed.find(ref)
+        return {**shown(found), "heldDenial": _held(await self.managed.store.gate(found.id))}
 
     async def delete(self, ref: Reference) -> dict[str, object]:
         found = await self.managed.find(ref)
@@ -78,6 +80,15 @@ def account_routes(managed: Managed) -> APIRouter:
     router.delete("/account")(api.delete)
     router.post("/account/check")(api.check)
     return router
+
+
+def _held(gate: Gate | None) -> dict[str, object] | None:
+    """Tell of a denial of the account's key that the brake holds."""
+    suspicion = None if gate is None or gate.standing is None else gate.standing.suspicion
+    if suspicion is None or suspicion.held_since is None:
+        return None
+    since, held_since = instant(suspicion.since), instant(suspicion.held_since)
+    return {"reason": str(suspicion.reason), "message": suspicion.message, "since": since, "heldSince": held_since}
 
 
 def _observations(checked: Checked, account: Account) -> Iterator[dict[str, object]]:

@@ -10,6 +10,7 @@ from byokd.domain.accounts import Account
 from byokd.domain.identifiers import AccountId, IdentifierInvalidError
 from byokd.http.health import Probes
 from byokd.ports import Store
+from byokd.runtime.brake import Brakeman
 from byokd.runtime.explaining import Explainer
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
@@ -31,6 +32,7 @@ class Managed:
     store: Store
     registrar: Registrar
     scheduler: Scheduler
+    brakeman: Brakeman
     publisher: Publisher
     resealer: Resealer
     verifier: Verifier

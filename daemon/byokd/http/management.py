@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from byokd.domain.identifiers import shown
 from byokd.http.account_routes import account_routes
+from byokd.http.brake_routes import brake_routes
 from byokd.http.bus_routes import bus_routes
 from byokd.http.event_routes import event_routes
 from byokd.http.explain_route import explain_route
@@ -51,6 +52,7 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
 
     application.get("/status")(status)
     application.include_router(account_routes(managed))
+    application.include_router(brake_routes(managed))
     application.include_router(bus_routes(managed))
     application.include_router(event_routes(managed, tailing))
     application.include_router(explain_route(managed))
