@@ -121,7 +121,7 @@ async def test_a_new_vault_belongs_to_whoever_claimed_last(stage: Stage) -> None
     for instance in ("two", "one", "two"):
         await stage.store.claim_vaults(instance)
     await stage.create()
-    assert await stage.rows(select(vaults)) == [(KEY.host, "two", 1)]
+    assert await stage.rows(select(vaults.c.host, vaults.c.holder, vaults.c.epoch)) == [(KEY.host, "two", 1)]
 
 
 async def test_due_times_are_written_without_touching_the_rest(stage: Stage) -> None:
