@@ -3,6 +3,7 @@
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -118,7 +119,10 @@ def every_remedy(case: Case) -> list[Remedy]:
 def calls_of(remedies: list[Remedy]) -> list[list[str]]:
     """What a real shell calls when all commands are pasted into it: the arguments of each call."""
     commands = "\n".join(command for told in remedies for command in told.commands)
-    ran = subprocess.run(["sh"], input=SHELL.format(commands=commands).encode(), capture_output=True, check=True)
+    # Nowhere and with no programs, so that a quote too few does no harm.
+    with TemporaryDirectory() as nowhere:
+        script = SHELL.format(commands=commands).encode()
+        ran = subprocess.run(["/bin/sh"], input=script, capture_output=True, check=True, cwd=nowhere, env={"PATH": ""})
     words = iter(ran.stdout.decode().split("\0")[:-1])
     return [[next(words) for _ in range(int(count))] for count in words]
 
