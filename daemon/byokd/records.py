@@ -1,7 +1,7 @@
 """What the store takes and gives: values of several rows, each a snapshot of one moment."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ from byokd.domain.answers import KeyFacts
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost, WatchId
 from byokd.domain.values import ValueRef
 from byokd.domain.verdict import Probe, Suspicion, Watch
-from byokd.domain.vocabulary import Outcome, Reason, State
+from byokd.domain.vocabulary import Outcome, Reason, State, WarningKind
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -183,7 +183,7 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Numbers for health and metrics."""
+    """Numbers for health and metrics. `warnings` counts watches, by kind; kinds that none has are missing."""
 
     accounts: Mapping[State, int]
     watches: int
@@ -195,6 +195,8 @@ class Census:
     oldest_unpublished: datetime | None
     rewraps_waiting: int
     held_versions: int = 0
+    damaged_accounts: int = 0
+    warnings: Mapping[WarningKind, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +231,14 @@ class StoredKey:
         tenant: of its account.
         identity: what unwraps with the customer key in `wrapped`; None under the system key.
         superseded: whether it is a former one that is kept for a while.
+        damaged: whether its account is known to be damaged.
     """
 
     wrapped: WrappedKey
     tenant: TenantId
     identity: IdentityName | None
     superseded: bool
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

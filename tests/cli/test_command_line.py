@@ -81,7 +81,7 @@ def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
 
 def result(name: str, action: str) -> dict[str, str]:
     said = {"message": "not fit", "hint": "mend it"} if action == "refused" else {"message": "", "hint": ""}
-    return {"account": f"{BASE}/{name}", "action": action, **said}
+    return {"account": f"{BASE}/{name}", "action": action, **said, "warnings": []}
 
 
 def test_an_apply_of_several_accounts_ends_with_a_summary(applied: Callable[..., Result]) -> None:

@@ -102,6 +102,7 @@ def test_an_event_tells_the_present_state_whole() -> None:
         "message": "denied: AccessDenied",
         "since": "2026-11-05T12:00:00.000Z",
         "unverifiedSince": None,
+        "damagedSince": None,
         "encryption": "CustomerKey",
         "keyIdentifier": str(KEY),
         "currentKeyIdentifier": str(KEY.at(V1)),

@@ -37,6 +37,8 @@ UNREACHED = {
     "manager.alive": "a sign of life for a service manager that watches; there is none here",
     "manager.reloading": "the beginning of a reload, which ends as a start does",
     "manager.stopping": "the beginning of a stop in good order, after which nothing is begun",
+    "store.account_damaged": "a record that does not open; here all do. One transaction, as that of any state",
+    "store.account_repaired": "the same, when such a record opens again",
     "store.values_of": "a second look at a protected value that did not open; here all do",
 }
 """Port methods that no scenario calls, each with the reason why no kill is needed there."""

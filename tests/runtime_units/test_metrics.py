@@ -2,7 +2,7 @@ import re
 
 from prometheus_client import generate_latest
 
-from byokd.domain.vocabulary import Outcome, Reason, State
+from byokd.domain.vocabulary import Outcome, Reason, State, WarningKind
 from byokd.records import Census
 from byokd.runtime.metrics import Metrics
 
@@ -16,6 +16,8 @@ CENSUS = Census(
     unpublished=8,
     oldest_unpublished=None,
     rewraps_waiting=9,
+    damaged_accounts=10,
+    warnings={WarningKind.NEAR_EXPIRY: 11},
 )
 
 
@@ -30,6 +32,9 @@ def test_the_gauges_show_the_stores_numbers() -> None:
     assert conditions == {"denied": 1, "suspected": 4, "unverified": 6}
     others = ("byokd_watches", "byokd_vaults", "byokd_events_unpublished", "byokd_rewraps_waiting")
     assert [read(name) for name in others] == [5, 3, 8, 9]
+    assert read("byokd_accounts_damaged") == 10
+    warnings = {kind: read("byokd_warnings", {"kind": kind}) for kind in WarningKind}
+    assert warnings == dict.fromkeys(WarningKind, 0) | {WarningKind.NEAR_EXPIRY: 11}
 
 
 def test_a_state_without_accounts_goes_back_to_nought() -> None:
@@ -59,11 +64,11 @@ def test_names_have_the_prefix_and_base_units_and_labels_are_few() -> None:
         assert not re.search(r"_(ms|milliseconds|minutes|percent)$", family.name)
         assert family.type != "histogram" or family.name.endswith("_seconds")
         for sample in family.samples:
-            assert sample.labels.keys() <= {"outcome", "state", "result", "condition", "cause", "le"}
+            assert sample.labels.keys() <= {"outcome", "state", "result", "condition", "cause", "kind", "le"}
 
 
 def test_the_page_holds_no_reason_or_message() -> None:
     metrics = Metrics()
     metrics.show(CENSUS)
     page = generate_latest(metrics.registry).decode()
-    assert not any(reason in page for reason in Reason if reason not in {*Outcome})
+    assert not any(reason in page for reason in set(Reason) - {*WarningKind, *Outcome})

@@ -10,20 +10,27 @@ async def test_accounts_are_applied_shown_checked_and_deleted(stage: Stage) -> N
     path = manifest(stage, tenant)
     created = await apply(stage, path)
     assert (created.code, created.out) == (0, "created    contoso\n")
+    assert created.err.startswith("warning: contoso: PurgeProtectionOff: purge protection is off"), "and yet created"
     again = await apply(stage, path)
     assert (again.code, again.out) == (0, "unchanged  contoso\n")
+
+    checked = await byokd("check", "contoso", environment=stage.environment)
+    assert checked.code == 0
 
     shown = await byokd("accounts", "show", "contoso", "--json", environment=stage.environment)
     account = json.loads(shown.out)
     version = (await stage.control.key(VAULT, "media"))["newest"]
     assert account["state"] == "Accessible"
+    assert [(one["kind"], one["version"]) for one in account["warnings"]] == [("PurgeProtectionOff", None)]
     assert account["encryption"]["currentKeyIdentifier"] == f"{KEY}/{version}"
     by_id = await byokd("accounts", "show", f"{BASE.upper()}/CONTOSO", "--json", environment=stage.environment)
     assert json.loads(by_id.out) == account
 
-    checked = await byokd("check", "contoso", environment=stage.environment)
-    assert checked.code == 0
     assert checked.out.startswith(f"Usable: {KEY}/{version}")
+    told = "warning: PurgeProtectionOff: purge protection is off"
+    text = await byokd("accounts", "show", "contoso", environment=stage.environment)
+    assert [line.startswith(told) for line in text.out.splitlines()[-1:]] == [True]
+    assert told in checked.out
 
     explained = await byokd("explain", "contoso", "--json", environment=stage.environment)
     assert (explained.code, json.loads(explained.out)["account"]["name"]) == (0, "contoso")

@@ -185,6 +185,15 @@ async def test_damage_is_named_online_and_offline_and_a_rotation_leaves_it_alone
         assert "3 seals did not open and stay as they are" in rotated.err
         assert "no longer needed" not in rotated.out
         assert moved(path) == 2
+        socket = plain_environment() | {"BYOKD_SOCKET": str(path.parent / "api.sock")}
+        listed = await byokd("accounts", "list", environment=socket)
+        assert listed.out.count("Accessible (damaged)") == 3
+        shown = await byokd("accounts", "show", first, environment=socket)
+        assert "damaged since" in shown.out
+        assert "Accessible" in shown.out
+        content = ("--kind", "content-key", "--name", "one", "--file", str(path))
+        used = await byokd("accounts", "protect", first, *content, environment=socket)
+        assert used.err.startswith("error: AccountKeyDamaged: the account key does not open since ")
         for blob in sealed.values():
             assert blob.hex()[-20:] not in (tmp_path / "daemon.log").read_text() + rotated.err + online.out
     for kind in ("system", "storage"):

@@ -41,7 +41,7 @@ def test_every_mistake_is_named_at_once_with_its_place_and_the_right_form(tmp_pa
     assert len(said) == 5
     text = "\n".join(said)
     assert "[checks] interval: not a duration: write a number and a unit" in text
-    assert "[checks] intervall: there is no such setting; there are concurrency, confirm_after" in text
+    assert "[checks] intervall: there is no such setting; there are clock_skew, concurrency, confirm_after" in text
     assert "nonsense: there is no such setting" in text
     assert "BYOKD_MQTT__WINDOW: [mqtt] window" in text
     assert "BYOKD_MQTT__WINDOWS: [mqtt] windows: there is no such setting" in text

@@ -1,10 +1,26 @@
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 
-from byokd.domain.vocabulary import State
+from byokd.domain.verdict import WatchWarning
+from byokd.domain.vocabulary import State, WarningKind
 from byokd.ports import StoreUnavailableError
 from byokd.records import Census
-from store.builders import KEY, START, Stage, account_id, at, denial, placement, spec, suspicion, unverified, version
+from store.builders import (
+    KEY,
+    START,
+    Stage,
+    account_id,
+    at,
+    decision,
+    denial,
+    placement,
+    spec,
+    suspicion,
+    unverified,
+    version,
+)
 
 
 async def test_an_empty_store_counts_nothing(stage: Stage) -> None:
@@ -23,6 +39,10 @@ async def test_everything_is_counted(stage: Stage) -> None:
     await stage.store.mark_published([1, 2], now=at(3))
     await stage.adopt(2)
     await stage.decide(**suspicion(await stage.watch()))
+    for key, kinds in ((KEY, ["NearExpiry"]), (pinned, ["NearExpiry", "PurgeProtectionOff"])):
+        found = await stage.watch(key)
+        warned = tuple(WatchWarning(WarningKind(kind), version(1), '["KeyExpired", 100 %') for kind in kinds)
+        await stage.store.commit_decision(found, replace(decision(found), warnings=warned), now=at(3))
     assert await stage.store.census() == Census(
         accounts={State.ACCESSIBLE: 4, State.INACCESSIBLE: 1},
         watches=2,
@@ -33,6 +53,7 @@ async def test_everything_is_counted(stage: Stage) -> None:
         unpublished=6,
         oldest_unpublished=START,
         rewraps_waiting=3,
+        warnings={WarningKind.NEAR_EXPIRY: 2, WarningKind.PURGE_PROTECTION_OFF: 1},
     )
 
 

@@ -48,6 +48,7 @@ async def test_warnings_are_replaced(stage: Stage) -> None:
     warnings = (
         WatchWarning(WarningKind.NEW_VERSIONS_UNSEEN, None, "GET is refused"),
         WatchWarning(WarningKind.KEY_EXPIRED, version(1), "expired"),
+        WatchWarning(WarningKind.NEAR_EXPIRY, version(1), "expires soon", at(99)),
     )
     first = await stage.store.commit_decision(
         await stage.watch(), replace(decision(await stage.watch()), warnings=warnings), now=at(1)

@@ -158,6 +158,8 @@ WRITES = frozenset(
         "commit_decision",
         "commit_rewraps",
         "rewrap_failed",
+        "account_damaged",
+        "account_repaired",
         "create_account",
         "update_account",
         "delete_account",

@@ -71,7 +71,7 @@ def list_accounts(socket_path: Path, as_json: bool) -> None:
         [
             {
                 "account": account["name"],
-                "state": account["state"] + (" (unverified)" if account["unverifiedSince"] else ""),
+                "state": account["state"] + _beside(account),
                 "reason": account["reason"] or "-",
                 "since": account["since"],
                 "key": account["encryption"]["currentKeyIdentifier"] or account["encryption"]["type"],
@@ -110,6 +110,7 @@ def check(account: str, socket_path: Path, as_json: bool) -> None:
     _, answer = call(socket_path, "POST", "/account/check", ref=account)
     own = [observation for observation in answer["observations"] if observation["wrapsAccount"]]
     usable = bool(own) and all(observation["outcome"] == "Usable" for observation in own)
+    usable = usable and not answer["account"]["damagedSince"]
     if as_json:
         print_json(answer)
     else:
@@ -120,9 +121,10 @@ def check(account: str, socket_path: Path, as_json: bool) -> None:
             click.echo(f"  {observation['message']}")
             if observation["confirming"]:
                 click.echo(f"  awaits confirmation at {answer['nextCheck']}")
-        for warning in answer["warnings"]:
-            click.echo(f"warning: {warning['kind']}: {warning['message']}")
+        _tell_warnings(answer["warnings"])
         account_now = answer["account"]
+        if account_now["damagedSince"]:
+            say_error(f"the account is damaged since {account_now['damagedSince']}: {account_now['damage']}")
         click.echo(f"the account is {account_now['state']}; next check {answer['nextCheck']}")
     sys.exit(ExitCode.GOOD if usable else ExitCode.FOUND_BAD)
 
@@ -137,6 +139,8 @@ def _show(account: dict[str, Any]) -> None:
         "since": account["since"],
         "unverified since": account["unverifiedSince"],
         "held by the brake": None if held is None else f"{held['reason']}: {held['message']}, since {held['since']}",
+        "damaged since": account["damagedSince"],
+        "damage": account["damage"],
         "tenant": account["tenant"],
         "location": account["location"],
         "encryption": encryption["type"],
@@ -150,12 +154,26 @@ def _show(account: dict[str, Any]) -> None:
     for name, value in rows.items():
         if value is not None:
             click.echo(f"{name:<17} {value}")
+    _tell_warnings(account["warnings"])
+
+
+def _beside(account: dict[str, Any]) -> str:
+    """Say what the state does not: that it is in doubt, or that the account key cannot be used all the same."""
+    words = [word for word, since in (("unverified", "unverifiedSince"), ("damaged", "damagedSince")) if account[since]]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _tell_warnings(warnings: list[dict[str, Any]]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning['kind']}: {warning['message']}")
 
 
 def _tell_results(results: list[dict[str, Any]]) -> None:
     for result in results:
         click.echo(f"{result['action']:<10} {_name(result['account'])}")
     for result in results:
+        for warning in result["warnings"]:
+            click.echo(f"warning: {_name(result['account'])}: {warning}", err=True)
         if result["action"] == "refused":
             say_error(f"{_name(result['account'])}: {result['message']}", hint=result["hint"])
     if len(results) > 1:

@@ -164,6 +164,7 @@ class _Process:
             publisher=service.publisher,
             resealer=service.resealer,
             verifier=service.verifier,
+            damages=service.damages,
             values=service.values,
             probes=_probes(service),
             http=self._http,

@@ -30,6 +30,14 @@ class AccountSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Damage:
+    """The account's own record does not open although its customer's key unwraps. `message` says what does not."""
+
+    since: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """An account as the store has it.
 
@@ -40,6 +48,7 @@ class Account:
         current: the versioned identifier that wraps the account key now; None with the system key.
         state: as told to the bus; the gate reads the verdict of `wrapping_version` instead.
         followed: number of the verdict that the state reflects.
+        damage: set while its record is known not to open. It changes no state, and only a proof ends it.
     """
 
     spec: AccountSpec
@@ -57,6 +66,7 @@ class Account:
     followed: int
     created_at: datetime
     updated_at: datetime
+    damage: Damage | None = None
 
     @property
     def id(self) -> AccountId:
@@ -94,6 +104,7 @@ class AccountEvent:
             "message": account.message,
             "since": instant(account.since),
             "unverifiedSince": None if account.unverified_since is None else instant(account.unverified_since),
+            "damagedSince": None if account.damage is None else instant(account.damage.since),
             "encryption": str(account.encryption),
             "keyIdentifier": None if customer_key is None else str(customer_key.key),
             "currentKeyIdentifier": _text(account.current),

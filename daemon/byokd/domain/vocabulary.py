@@ -54,6 +54,12 @@ class Reason(StrEnum):
     TOKEN_UNAVAILABLE = "TokenUnavailable"  # noqa: S105 - a reason, not a secret
 
 
+class AccountFault(StrEnum):
+    """What is wrong with one account alone, whatever its customer's key says: no denial, and never its state."""
+
+    ACCOUNT_KEY_DAMAGED = "AccountKeyDamaged"
+
+
 class RefusalKind(StrEnum):
     """What a genuine refusal by the vault, by Entra for the pinned tenant, or by DNS for the vault's name says."""
 
@@ -98,6 +104,8 @@ class EventType(StrEnum):
     ACCOUNT_ACCESSIBLE = "byokd.account.accessible"
     ACCOUNT_UNVERIFIED = "byokd.account.unverified"
     ACCOUNT_VERIFIED = "byokd.account.verified"
+    ACCOUNT_DAMAGED = "byokd.account.damaged"
+    ACCOUNT_REPAIRED = "byokd.account.repaired"
     ACCOUNTKEY_REWRAPPED = "byokd.accountkey.rewrapped"
     ACCOUNTKEY_REWRAP_FAILED = "byokd.accountkey.rewrap-failed"
     KEY_VERSION_DETECTED = "byokd.key.version-detected"

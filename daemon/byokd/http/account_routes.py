@@ -1,7 +1,7 @@
 """The management API's routes about accounts."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from fastapi import APIRouter
@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from byokd.domain.accounts import Account, instant
+from byokd.domain.verdict import WatchWarning
 from byokd.http.managed import Managed, Reference, problem
 from byokd.records import Gate
 from byokd.runtime.applying import apply_all
@@ -34,7 +35,12 @@ class _Api:
 
     async def account(self, ref: Reference) -> dict[str, object]:
         found = await self.managed.find(ref)
-        return {**shown(found), "heldDenial": _held(await self.managed.store.gate(found.id))}
+        watch = None if found.watch is None else await self.managed.store.watch(found.watch)
+        return {
+            **shown(found),
+            "heldDenial": _held(await self.managed.store.gate(found.id)),
+            "warnings": shown_warnings(() if watch is None else watch.warnings),
+        }
 
     async def delete(self, ref: Reference) -> dict[str, object]:
         found = await self.managed.find(ref)
@@ -63,10 +69,13 @@ class _Api:
         if checked is None:
             raise problem(409, "the account's key is not watched any more", "show the account again")
         account = await self.managed.find(str(found.id))
+        if account.damage is not None:
+            await self.managed.damages.try_again(account)
+            account = await self.managed.find(str(found.id))
         return {
             "account": shown(account),
             "observations": list(_observations(checked, account)),
-            "warnings": [asdict(warning) for warning in checked.decision.warnings],
+            "warnings": shown_warnings(checked.decision.warnings),
             "nextCheck": instant(checked.decision.next_due),
         }
 
@@ -108,6 +117,19 @@ def _observations(checked: Checked, account: Account) -> Iterator[dict[str, obje
         }
 
 
+def shown_warnings(warnings: Iterable[WatchWarning]) -> list[dict[str, object]]:
+    """Give what is amiss with an account's key; `version` is null where it concerns all of it."""
+    return [
+        {
+            "kind": str(warning.kind),
+            "version": warning.version,
+            "message": warning.message,
+            "date": None if warning.date is None else instant(warning.date),
+        }
+        for warning in warnings
+    ]
+
+
 def shown(account: Account) -> dict[str, object]:
     """Give an account as the command line prints it: never a key, wrapped or not."""
     customer_key = account.spec.customer_key
@@ -121,6 +143,8 @@ def shown(account: Account) -> dict[str, object]:
         "message": account.message,
         "since": instant(account.since),
         "unverifiedSince": None if account.unverified_since is None else instant(account.unverified_since),
+        "damagedSince": None if account.damage is None else instant(account.damage.since),
+        "damage": None if account.damage is None else account.damage.message,
         "encryption": {
             "type": str(account.encryption),
             "keyIdentifier": None if customer_key is None else str(customer_key.key),

@@ -86,6 +86,8 @@ class Probes:
             "unverifiedVersions": census.unverified_versions,
             "unpublishedEvents": census.unpublished,
             "rewrapsWaiting": census.rewraps_waiting,
+            "damagedAccounts": census.damaged_accounts,
+            "warnings": {str(kind): count for kind, count in census.warnings.items()},
         }
 
 

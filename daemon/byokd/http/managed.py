@@ -11,6 +11,7 @@ from byokd.domain.identifiers import AccountId, IdentifierInvalidError
 from byokd.http.health import Probes
 from byokd.ports import Store
 from byokd.runtime.brake import Brakeman
+from byokd.runtime.damages import Damages
 from byokd.runtime.explaining import Explainer
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
@@ -36,6 +37,7 @@ class Managed:
     publisher: Publisher
     resealer: Resealer
     verifier: Verifier
+    damages: Damages
     probes: Probes
     http: str
     values: ProtectedValues

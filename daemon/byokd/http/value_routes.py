@@ -14,13 +14,20 @@ from byokd.domain.values import ValueInfo, ValueNameInvalidError, ValueRef, pars
 from byokd.domain.vocabulary import ValueKind
 from byokd.http.managed import Managed, Reference, problem
 from byokd.http.peers import peer_uid
-from byokd.runtime.unusable import AccountUnknownError, InaccessibleError, UnavailableError, UnusableError
+from byokd.runtime.unusable import (
+    AccountDamagedError,
+    AccountUnknownError,
+    InaccessibleError,
+    UnavailableError,
+    UnusableError,
+)
 from byokd.runtime.values import ValueTooLargeError, ValueUnknownError
 
 _STATUS: tuple[tuple[type[UnusableError], int], ...] = (
     (AccountUnknownError, 404),
     (ValueUnknownError, 404),
     (InaccessibleError, 409),
+    (AccountDamagedError, 409),
     (ValueTooLargeError, 413),
     (UnavailableError, 503),
 )
@@ -99,13 +106,13 @@ def value_routes(managed: Managed) -> APIRouter:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Give refusals their status, with the reason where an account is Inaccessible."""
+    """Give refusals their status, with the reason where an account is Inaccessible or damaged."""
     try:
         yield
     except UnusableError as error:
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         detail = {"message": str(error), "hint": error.hint}
-        if isinstance(error, InaccessibleError) and error.reason is not None:
+        if isinstance(error, InaccessibleError | AccountDamagedError) and error.reason is not None:
             detail["reason"] = str(error.reason)
         raise HTTPException(status, detail=detail) from None
 

@@ -206,12 +206,29 @@ class Store(SealedStore, BrakeStore, Protocol):
         """Count the attempt and write `rewrap-failed`. The first attempt's and every doubling's is published."""
         ...
 
+    async def account_damaged(
+        self, account: AccountId, wrapped: WrappedKey | None, message: str, *, now: datetime
+    ) -> bool:
+        """Note that the account's present key does not open, with `damaged`; false when nothing was written.
+
+        Guarded by the very record that was tried being the present one still (None: there is none), and by the account
+        not being damaged already.
+        """
+        ...
+
+    async def account_repaired(self, wrapped: WrappedKey, *, now: datetime) -> bool:
+        """Note that the present key of a damaged account does open, with `repaired`; guarded alike.
+
+        Whatever replaces the key of a damaged account by one that was proved writes `repaired` too.
+        """
+        ...
+
     async def settle(self, *, before: datetime, now: datetime) -> Settled:
         """Erase wraps superseded before that time; retire versions that nothing refers to, with `version-retired`.
 
         A superseded wrap waits while its account's current one may not open: its version is denied, suspected or
-        unverified. A vault that failed over to an older copy must not cost the key. Many wraps are erased in several
-        transactions, each whole by itself.
+        unverified, or the account is damaged. A vault that failed over to an older copy must not cost the key. Many
+        wraps are erased in several transactions, each whole by itself.
         """
         ...
 
@@ -262,10 +279,11 @@ class Store(SealedStore, BrakeStore, Protocol):
         """Write a protected value: a new one at revision 1, or the next revision of the one that is there.
 
         Guarded by the account's incarnation, by the value's revision (one above the stored one), and by the verdict of
-        the version that wraps the account now: once a denial of it is committed, nothing is written.
+        the version that wraps the account now: once a denial of it is committed, nothing is written. Nor is anything to
+        a damaged account.
 
         Raises:
-            StaleError: the account or the value is not as it was, or the wrapping version is denied.
+            StaleError: the account or the value is not as it was, or is damaged, or the wrapping version is denied.
             TooManyError: it would be new, and the account has `most` values.
         """
         ...

@@ -23,6 +23,7 @@ class Component(StrEnum):
     VAULTS = "vaults"
     CLOCK = "clock"
     BRAKE = "brake"
+    ACCOUNTS = "accounts"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from byokd.domain.brake import EngagedBy
-from byokd.domain.vocabulary import Outcome, State
+from byokd.domain.vocabulary import Outcome, State, WarningKind
 from byokd.records import Census
 
 
@@ -13,6 +13,7 @@ class Drop(StrEnum):
     """Why an account key in the clear was dropped."""
 
     DENIED = "denied"
+    DAMAGED = "damaged"
     EXPIRED = "expired"
     BOUND = "bound"
     REPLACED = "replaced"
@@ -114,6 +115,10 @@ class Metrics:
         self._rewraps_waiting = Gauge(
             "byokd_rewraps_waiting", "Account keys that wait to be moved", registry=self.registry
         )
+        self._damaged = Gauge(
+            "byokd_accounts_damaged", "Accounts whose own record does not open", registry=self.registry
+        )
+        self._warnings = Gauge("byokd_warnings", "Watches with a warning", ["kind"], registry=self.registry)
 
     def show(self, census: Census) -> None:
         """Set the gauges from the store's numbers."""
@@ -127,3 +132,6 @@ class Metrics:
         self._held.set(census.held_versions)
         self._unpublished.set(census.unpublished)
         self._rewraps_waiting.set(census.rewraps_waiting)
+        self._damaged.set(census.damaged_accounts)
+        for kind in WarningKind:
+            self._warnings.labels(kind).set(census.warnings.get(kind, 0))

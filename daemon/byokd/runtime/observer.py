@@ -41,7 +41,16 @@ class Observer:
         else:
             self._metrics.show(self.census)
             self._health.well(Component.STORE)
+            self._observe_damage(self.census.damaged_accounts)
         self._observe_bus()
+
+    def _observe_damage(self, damaged: int) -> None:
+        if damaged:
+            message = f"{damaged} damaged: the record of the account key does not open, though the customer's key does"
+            hint = "byokd accounts list shows which; keep the database, a backup may hold good records"
+            self._health.trouble(Component.ACCOUNTS, message, hint=hint)
+        else:
+            self._health.well(Component.ACCOUNTS, "none is damaged")
 
     def _observe_bus(self) -> None:
         """Show how the bus is; the publisher itself says so in the log."""

@@ -16,7 +16,7 @@ from byokd.ports import Clock, KeyTarget, Store
 from byokd.records import Gate
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Drop, Metrics, Opening
-from byokd.runtime.unusable import UnavailableError, denied, unknown
+from byokd.runtime.unusable import UnavailableError, damaged, denied, unknown
 from byokd.runtime.unwrapping import LiveUnwraps, OpenedKey, Place
 from byokd.runtime.waking import Bell
 from byokd.settings import ValueSettings
@@ -78,6 +78,7 @@ class PlaintextKeys:
         Raises:
             AccountUnknownError: there is no such account.
             InaccessibleError: a denial of its wrapping version is committed.
+            AccountDamagedError: its own record is known not to open.
             UnavailableError: the store did not answer in time.
             StoreUnavailableError: the store cannot be used.
         """
@@ -91,12 +92,14 @@ class PlaintextKeys:
             self._drop([account], Drop.REPLACED)
             raise unknown(account)
         standing, target = gate.standing, Place.of(gate).target
-        if standing is None or target is None:
-            return gate
-        if gate.is_suspected or standing.outcome is Outcome.DENIED:
-            self._drop_denied(target)
-        if standing.outcome is Outcome.DENIED:
-            raise denied(standing)
+        if standing is not None and target is not None:
+            if gate.is_suspected or standing.outcome is Outcome.DENIED:
+                self._drop_denied(target)
+            if standing.outcome is Outcome.DENIED:
+                raise denied(standing)
+        if gate.account.damage is not None:
+            self._drop([account], Drop.DAMAGED)
+            raise damaged(gate.account.damage)
         return gate
 
     async def open(self, gate: Gate) -> OpenedKey:

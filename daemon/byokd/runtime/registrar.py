@@ -12,7 +12,9 @@ from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost, WatchId
 from byokd.domain.payload import Payload, PayloadInvalidError
+from byokd.domain.verdict import WatchWarning
 from byokd.domain.vocabulary import Reason, State
+from byokd.domain.warn import of_purging
 from byokd.ports import (
     Clock,
     ExistsError,
@@ -46,12 +48,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one account; `message` and `hint` say why it was refused."""
+    """What became of one account; `message` and `hint` say why it was refused.
+
+    `warnings` tell what is amiss with the key that it came to, each its kind and a sentence. They refuse nothing.
+    """
 
     account: AccountId
     action: Action
     message: str = ""
     hint: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class AccountRefusedError(Exception):
@@ -102,6 +108,15 @@ class _Destination:
 
     target: KeyTarget
     first: NewVersion | None
+    warnings: tuple[WatchWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What was done, and what is amiss with the key that the account came to."""
+
+    action: Action
+    warnings: tuple[WatchWarning, ...] = ()
 
 
 class Registrar:
@@ -140,7 +155,9 @@ class Registrar:
             StoreUnavailableError: whether anything was changed is unknown.
         """
         try:
-            return Result(spec.id, await self._insist(spec, silences or Silences()))
+            done = await self._insist(spec, silences or Silences())
+            warnings = tuple(f"{warning.kind}: {warning.message}" for warning in done.warnings)
+            return Result(spec.id, done.action, warnings=warnings)
         except (AccountRefusedError, VaultRefusedError) as error:
             return Result(spec.id, Action.REFUSED, str(error), error.hint)
         except (WrapUnprovenError, PayloadInvalidError, SealBrokenError, ServiceKeyMissingError) as error:
@@ -157,32 +174,32 @@ class Registrar:
             await self._on_change(None if before is None else before.watch)
         return deleted
 
-    async def _insist(self, spec: AccountSpec, silences: Silences) -> Action:
+    async def _insist(self, spec: AccountSpec, silences: Silences) -> _Done:
         for _ in range(TRIES):
             try:
-                action = await self._apply(spec, silences)
+                done = await self._apply(spec, silences)
             except (StaleError, ExistsError):
                 continue
-            if action is not Action.UNCHANGED:
-                _log.info("account-applied", account=str(spec.id), action=action)
-            return action
+            if done.action is not Action.UNCHANGED:
+                _log.info("account-applied", account=str(spec.id), action=done.action)
+            return done
         raise AccountRefusedError("the account kept changing while it was applied", hint="apply it again")
 
-    async def _apply(self, spec: AccountSpec, silences: Silences) -> Action:
+    async def _apply(self, spec: AccountSpec, silences: Silences) -> _Done:
         present = await self._store.account(spec.id)
         if present is None:
             return await self._create(spec, silences)
         if present.spec == spec:
-            return Action.UNCHANGED
+            return _Done(Action.UNCHANGED)
         return await self._update(present, spec, silences)
 
-    async def _create(self, spec: AccountSpec, silences: Silences) -> Action:
-        placement = await self._placement(spec, self._account_keys.make(spec.id), silences)
+    async def _create(self, spec: AccountSpec, silences: Silences) -> _Done:
+        placement, warnings = await self._placement(spec, self._account_keys.make(spec.id), silences)
         created = await self._store.create_account(spec, placement, incarnation=self._ids.new(), now=self._clock.now())
         await self._on_change(created.watch)
-        return Action.CREATED
+        return _Done(Action.CREATED, warnings)
 
-    async def _update(self, present: Account, spec: AccountSpec, silences: Silences) -> Action:
+    async def _update(self, present: Account, spec: AccountSpec, silences: Silences) -> _Done:
         if present.state is State.INACCESSIBLE:
             raise AccountRefusedError(
                 f"the account is Inaccessible: {present.message}",
@@ -192,14 +209,15 @@ class Registrar:
             raise AccountRefusedError(
                 "the tenant of an account is pinned at registration", hint="delete the account and create it anew"
             )
-        placement = None
+        placement: KeyPlacement | None = None
+        warnings: tuple[WatchWarning, ...] = ()
         if present.spec.customer_key != spec.customer_key:
             payload = await self._open(present, silences)
-            placement = await self._placement(spec, rebound(payload, spec.id), silences)
+            placement, warnings = await self._placement(spec, rebound(payload, spec.id), silences)
         changed = await self._store.update_account(present, spec, placement, now=self._clock.now())
         for watch in {present.watch, changed.watch}:
             await self._on_change(watch)
-        return Action.UPDATED
+        return _Done(Action.UPDATED, warnings)
 
     async def _open(self, account: Account, silences: Silences) -> Payload:
         wrapped = await self._store.wrapped_key(account.id)
@@ -211,20 +229,22 @@ class Registrar:
         with silences.heeded(opener):
             return await self._account_keys.open(wrapped, opener)
 
-    async def _placement(self, spec: AccountSpec, payload: Payload, silences: Silences) -> KeyPlacement:
+    async def _placement(
+        self, spec: AccountSpec, payload: Payload, silences: Silences
+    ) -> tuple[KeyPlacement, tuple[WatchWarning, ...]]:
         if spec.customer_key is None:
-            return KeyPlacement(None, await self._account_keys.place(payload, spec.id, None), None)
+            return KeyPlacement(None, await self._account_keys.place(payload, spec.id, None), None), ()
         wanted = KeyTarget(spec.customer_key.identity, spec.tenant, spec.customer_key.key)
         with silences.heeded(wanted):
             destination = await self._destination(wanted)
             sealed = await self._account_keys.place(payload, spec.id, destination.target)
-        return KeyPlacement(destination.target.key, sealed, destination.first)
+        return KeyPlacement(destination.target.key, sealed, destination.first), destination.warnings
 
     async def _destination(self, target: KeyTarget) -> _Destination:
         """Find the version to wrap with: the watch's current one, or the newest, proved now."""
         watch = await self._store.find_watch(target)
         if watch is not None:
-            return _Destination(_at(target, watch.key.at(watch.current_version.version)), None)
+            return _Destination(_at(target, watch.key.at(watch.current_version.version)), None, watch.warnings)
         calls = Round(self._keys, self._clock, deadline=self._deadline)
         facts = await calls.get(target)
         if isinstance(facts, Refused | NoAnswer):
@@ -239,7 +259,8 @@ class Registrar:
         probe = await prove(calls, exact, self._randomness)
         if isinstance(probe, Refused | NoAnswer):
             raise VaultRefusedError("wrap and unwrap with the key", probe)
-        return _Destination(exact, NewVersion(facts, probe))
+        warning = of_purging(facts)
+        return _Destination(exact, NewVersion(facts, probe), () if warning is None else (warning,))
 
 
 def _opener(account: Account, key: KeyIdentifier | None) -> KeyTarget | None:

@@ -21,6 +21,7 @@ from byokd.ports import (
 )
 from byokd.records import Rewrapped, RewrapQueue, RewrapWork, SealedKey
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, WrapUnprovenError, rebound
+from byokd.runtime.damages import Damages, does_not_open
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.pace import PaceBounds
 from byokd.runtime.rewrap_paces import Pair, RewrapPaces
@@ -52,6 +53,7 @@ class Rewrapper:
         self,
         store: Store,
         account_keys: AccountKeys,
+        damages: Damages,
         *,
         clock: Clock,
         settings: RewrapSettings,
@@ -64,6 +66,7 @@ class Rewrapper:
         Args:
             store: where the work is.
             account_keys: does it.
+            damages: told of records that do not open.
             clock: for due times.
             settings: bounds and waits.
             metrics: counts.
@@ -72,6 +75,7 @@ class Rewrapper:
         """
         self._store = store
         self._account_keys = account_keys
+        self._damages = damages
         self._clock = clock
         self._settings = settings
         self._metrics = metrics
@@ -181,6 +185,8 @@ class Rewrapper:
                 pair.went_well(begun)
                 self._metrics.rewraps.labels("done").inc()
                 _log.info("account-key-rewrapped", account=str(work.account.id), key=str(work.target))
+                if work.account.damage is not None:
+                    _log.info("account-repaired", account=str(work.account.id))
         self._on_change()
 
     async def _went_wrong(self, work: RewrapWork, error: Exception, pair: Pair, *, begun: float) -> None:
@@ -213,6 +219,8 @@ class Rewrapper:
             await self._store.rewrap_failed(work, why, now=now, retry_at=now + wait)
         except StaleError:
             return  # the account changed meanwhile
+        if does_not_open(error):
+            await self._damages.look_into(work.wrapped)
 
     async def _settle_old(self) -> None:
         now = self._clock.now()

@@ -14,6 +14,7 @@ from byokd.runtime.auditing import Auditing
 from byokd.runtime.brake import Brakeman
 from byokd.runtime.checker import Checker
 from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
+from byokd.runtime.damages import Damages
 from byokd.runtime.doubts import DoubtingKeys, Doubts
 from byokd.runtime.explaining import Explainer
 from byokd.runtime.follower import Follower
@@ -197,9 +198,11 @@ class Service:
     def _join_account_keys(self) -> None:
         outside, rewrap = self.outside, self.settings.rewrap
         account_keys = self._account_keys(self.keys)
+        self._join_damages()
         self.rewrapper = Rewrapper(
             self.store,
             self._account_keys(self._keys_for(Priority.REWRAP)),
+            self.damages,
             clock=self.clock,
             settings=rewrap,
             metrics=self.metrics,
@@ -228,9 +231,22 @@ class Service:
             deadline=self.settings.rewrap.deadline,
         )
 
+    def _join_damages(self) -> None:
+        heard = HeardKeys(self.outside.fresh_keys, self.own_faults)
+        fresh = DoubtingKeys(self.rations.of(heard, Priority.USE), self.doubts)
+        self.damages = Damages(
+            self.store,
+            fresh,
+            self._account_keys(fresh),
+            clock=self.clock,
+            deadline=self.settings.rewrap.deadline,
+            on_denial=self.doubts.report,
+            on_change=self.publisher.notify,
+        )
+
     def _join_values(self, account_keys: AccountKeys) -> None:
         settings = self.settings.values
-        unwraps = LiveUnwraps(account_keys, self.doubts, clock=self.clock, metrics=self.metrics)
+        unwraps = LiveUnwraps(account_keys, self.doubts, self.damages, clock=self.clock, metrics=self.metrics)
         self.plaintext = PlaintextKeys(
             self.store, unwraps, self.doubts, clock=self.clock, settings=settings, metrics=self.metrics
         )
@@ -254,6 +270,7 @@ class Service:
             clock=self.clock,
             deadline=self.settings.rewrap.deadline,
             concurrency=self.settings.service_keys.verify_concurrency,
+            damages=self.damages,
         )
 
     def daemon(

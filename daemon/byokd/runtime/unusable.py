@@ -1,9 +1,10 @@
 """Why an account key cannot be used, in words for people: each says what, and as a hint what to do."""
 
+from byokd.domain.accounts import Damage, instant
 from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.identifiers import AccountId
 from byokd.domain.mending import what_mends
-from byokd.domain.vocabulary import Reason
+from byokd.domain.vocabulary import AccountFault, Reason
 from byokd.records import Standing
 from byokd.runtime.account_keys import VaultRefusedError
 
@@ -34,6 +35,21 @@ class UnavailableError(UnusableError):
 
 class RecordDamagedError(UnusableError):
     """What is stored does not open in its place. Operators have to look."""
+
+
+class AccountDamagedError(RecordDamagedError):
+    """The account's own record does not open: noted, so that nothing is tried. No denial; `reason` is the fault."""
+
+    reason = AccountFault.ACCOUNT_KEY_DAMAGED
+
+
+def damaged(damage: Damage) -> AccountDamagedError:
+    """Say that the account is damaged, since when, and what an operator can do."""
+    since = instant(damage.since)
+    return AccountDamagedError(
+        f"{AccountFault.ACCOUNT_KEY_DAMAGED}: the account key does not open since {since}: {damage.message}",
+        hint="keep the database, a backup may hold a good record; byokd keys verify ends it once the record opens",
+    )
 
 
 def unknown(account: AccountId) -> AccountUnknownError:

@@ -12,9 +12,10 @@ from byokd.domain.payload import PayloadInvalidError
 from byokd.ports import Clock, KeyTarget, SealBrokenError, ServiceKeyMissingError
 from byokd.records import Gate
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError
+from byokd.runtime.damages import Damages, does_not_open
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics, Opening
-from byokd.runtime.unusable import RecordDamagedError, UnavailableError, UnusableError, not_unwrapped
+from byokd.runtime.unusable import RecordDamagedError, UnavailableError, UnusableError, damaged, not_unwrapped
 
 MOST: Final = 64
 """Unwraps for uses at once. At the bound further uses are refused: who waits would wait for others' time-outs."""
@@ -69,7 +70,10 @@ class _Flight:
 class LiveUnwraps:
     """Unwraps account keys now; keeps nothing."""
 
-    def __init__(self, account_keys: AccountKeys, doubts: Doubts, *, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, account_keys: AccountKeys, doubts: Doubts, damages: Damages, *, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._damages = damages
         self._account_keys = account_keys
         self._doubts = doubts
         self._clock = clock
@@ -86,7 +90,8 @@ class LiveUnwraps:
         Raises:
             InaccessibleError: the vault refused.
             UnavailableError: it gave no answer, or a service key is missing, or too many unwraps are on their way.
-            RecordDamagedError: the record does not open.
+            RecordDamagedError: the record does not open; AccountDamagedError once that is proved and noted.
+            StoreUnavailableError: it does not open, and what that means could not be noted.
         """
         place = Place.of(gate)
         key = (place, gate.is_suspected)
@@ -129,6 +134,7 @@ class LiveUnwraps:
             payload = await self._account_keys.open(gate.wrapped, place.target)
         except VaultRefusedError as error:
             opens.labels(Opening.REFUSED if isinstance(error.answer, Refused) else Opening.UNANSWERED).inc()
+            await self._refuse_damaged(gate, error)
             raise not_unwrapped(error) from None
         except ServiceKeyMissingError as error:
             opens.labels(Opening.UNANSWERED).inc()
@@ -138,11 +144,16 @@ class LiveUnwraps:
             if isinstance(error, PayloadInvalidError) and place.target is not None:
                 # The vault gave another value than it was given: whether that is its key, the check's probe will tell.
                 self._doubts.report(place.target)
+            await self._refuse_damaged(gate, error)
             raise RecordDamagedError(
                 f"the account key does not open: {error}", hint="keep the database; a backup may hold a good record"
             ) from None
         opens.labels(Opening.UNWRAPPED).inc()
         return payload.account_key
+
+    async def _refuse_damaged(self, gate: Gate, error: Exception) -> None:
+        if does_not_open(error) and (damage := await self._damages.look_into(gate.wrapped)) is not None:
+            raise damaged(damage) from None
 
 
 def _again(error: UnusableError) -> UnusableError:

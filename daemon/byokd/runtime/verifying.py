@@ -1,4 +1,7 @@
-"""Proves that everything stored under the service's keys opens, or tells what does not, and why. Changes nothing."""
+"""Proves that everything stored under the service's keys opens, or tells what does not, and why.
+
+Changes nothing that is stored, but that a running daemon notes which accounts are damaged, and which are not any more.
+"""
 
 import asyncio
 from collections import Counter
@@ -16,6 +19,7 @@ from byokd.domain.vocabulary import RefusalKind
 from byokd.ports import Clock, KeyService, KeyTarget, SealBrokenError, SealedStore, ServiceKeyMissingError
 from byokd.records import SealedValue, StoredKey, WrappedKey
 from byokd.runtime.checker import Round
+from byokd.runtime.damages import Damages
 from byokd.runtime.layers import Layers
 
 PAGE: Final = 200
@@ -99,6 +103,7 @@ class Verifier:
         clock: Clock,
         deadline: timedelta,
         concurrency: int,
+        damages: Damages | None = None,
     ) -> None:
         """Take the collaborators.
 
@@ -109,6 +114,7 @@ class Verifier:
             clock: for deadlines and waits.
             deadline: for one unwrap.
             concurrency: records in work at once, however many verifications run.
+            damages: told of present keys that do not open, and of those of damaged accounts that do; None: of none.
         """
         self._store = store
         self._layers = layers
@@ -116,6 +122,7 @@ class Verifier:
         self._clock = clock
         self._deadline = deadline
         self._places = asyncio.Semaphore(concurrency)
+        self._damages = damages
 
     async def findings(self) -> AsyncIterator[Sequence[Finding]]:
         """Give findings page by page, for every account key, current or superseded, and every protected value.
@@ -130,6 +137,7 @@ class Verifier:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._of(stored, run), name="verify") for stored in page]
             opened = [found for task in tasks if (found := task.result()) is not None]
+            await self._note(opened)
             yield [found.finding for found in opened]
             current = {found.stored.wrapped.account: found for found in opened if not found.stored.superseded}
             async for findings in self._values(current, run):
@@ -137,11 +145,25 @@ class Verifier:
         async for missing in self._missing():
             yield missing
 
+    async def _note(self, opened: Sequence[_Opened]) -> None:
+        """Have noted what is news of the accounts' present keys; one by one, as each may ask a vault."""
+        for found in opened:
+            stored, proof = found.stored, found.finding.proof
+            if self._damages is None or stored.superseded:
+                continue
+            if proof is Proof.DAMAGED and not stored.damaged:
+                await self._damages.look_into(stored.wrapped)
+            elif proof is Proof.OPENS and stored.damaged:
+                await self._damages.opened(stored.wrapped)
+
     async def _missing(self) -> AsyncIterator[Sequence[Finding]]:
         """Name the accounts whose key is not even there: no page of stored keys shows them."""
         after: AccountId | None = None
         while page := await self._store.accounts_without_key(after=after, limit=PAGE):
             after = page[-1]
+            if self._damages is not None:
+                for account in page:
+                    await self._damages.missing(account)
             message = "its record is not there"
             yield [Finding(str(account), "account key", Proof.DAMAGED, "Damaged", message) for account in page]
 

@@ -16,6 +16,7 @@ from byokd.adapters.sql.ledger import (
     commit,
     expect,
     locked_account,
+    repaired,
     replace_key,
     store_key,
 )
@@ -157,6 +158,8 @@ def update_account(
     if placement is not None:
         spot = place(connection, spec, placement, now=now)
         after, news = _judged(_moved(after, spot), spot)
+        after, mended = repaired(before, after)
+        news = [*mended, *news]
     changed = [
         *(["location"] if spec.location != before.spec.location else []),
         *(["encryption"] if placement is not None else []),

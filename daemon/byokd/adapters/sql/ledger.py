@@ -99,6 +99,12 @@ class Change:
         return cls(before, after, tuple(events))
 
 
+def repaired(before: Account, after: Account) -> tuple[Account, list[News]]:
+    """End the damage of an account whose key has just been proved in its new place, and tell of it."""
+    news = [] if before.damage is None else [News(EventType.ACCOUNT_REPAIRED)]
+    return replace(after, damage=None), news
+
+
 def lock(connection: Connection, account: AccountId) -> AnyRow | None:
     """Read an account's row that is about to change; nobody else changes it until the transaction ends."""
     return connection.execute(_LOCK, {"account": str(account)}).one_or_none()

@@ -14,6 +14,7 @@ from byokd.adapters.sql.ledger import (
     commit,
     lock,
     lock_all,
+    repaired,
     replace_keys,
 )
 from byokd.adapters.sql.rows import AnyRow, account_of, sealed_of, stored_identifier, verdict_of
@@ -176,8 +177,9 @@ def _moved_to(before: Account, identifier: KeyIdentifier, target: AnyRow, *, now
         current=identifier,
     )
     after, types = follow(moved, verdict)
+    after, news = repaired(before, after)
     rewrapped = News(EventType.ACCOUNTKEY_REWRAPPED, detail={"previousKeyIdentifier": str(before.current)})
-    return Change.of(before, after, [rewrapped, *(News(type_, verdict) for type_ in types)], now=now)
+    return Change.of(before, after, [rewrapped, *news, *(News(type_, verdict) for type_ in types)], now=now)
 
 
 def rewrap_failed(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from byokd.domain.accounts import Account, AccountSpec, CustomerKey
+from byokd.domain.accounts import Account, AccountSpec, CustomerKey, Damage
 from byokd.domain.answers import Evidence
 from byokd.domain.identifiers import (
     AccountId,
@@ -180,6 +180,7 @@ def account_of(row: AnyRow) -> Account:
         followed=row.followed,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        damage=None if row.damaged_since is None else Damage(row.damaged_since, row.damaged_message),
     )
 
 
@@ -198,4 +199,6 @@ def account_values(account: Account) -> Mapping[str, Any]:
         "unverified_since": account.unverified_since,
         "followed": account.followed,
         "updated_at": account.updated_at,
+        "damaged_since": None if account.damage is None else account.damage.since,
+        "damaged_message": None if account.damage is None else account.damage.message,
     }

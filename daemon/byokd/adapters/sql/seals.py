@@ -18,7 +18,7 @@ _COUNTED_KEYS = select(account_keys.c.storage_key, account_keys.c.system_key, fu
 _COUNTED_VALUES = select(protected_values.c.storage_key, func.count()).group_by(protected_values.c.storage_key)
 # A superseded wrap may be of another key and identity than its account has now; its version's watch stays as long.
 _STORED_KEYS = (
-    select(account_keys, accounts.c.tenant, watches.c.identity)
+    select(account_keys, accounts.c.tenant, accounts.c.damaged_since, watches.c.identity)
     .join(accounts, account_keys.c.account == accounts.c.id)
     .outerjoin(wrapping_versions, account_keys.c.wrapping_version == wrapping_versions.c.id)
     .outerjoin(watches, wrapping_versions.c.watch == watches.c.id)
@@ -50,6 +50,7 @@ def stored_keys(connection: Connection, *, after: WrappedKey | None, limit: int)
             TenantId(row.tenant),
             None if row.identity is None else IdentityName(row.identity),
             superseded=row.superseded_at is not None,
+            damaged=row.damaged_since is not None,
         )
         for row in connection.execute(_page_of_keys(_STORED_KEYS, after, limit))
     ]

@@ -28,6 +28,7 @@ _TRUSTED = exists(
     .outerjoin(wrapping_versions, accounts.c.wrapping_version == wrapping_versions.c.id)
     .where(
         accounts.c.id == account_keys.c.account,
+        accounts.c.damaged_since.is_(None),
         accounts.c.wrapping_version.is_(None)
         | (
             (wrapping_versions.c.outcome == str(Outcome.USABLE))

@@ -8,6 +8,7 @@ from functools import partial
 
 from byokd.adapters.sql import (
     accounts,
+    damage,
     failing,
     history,
     outbox,
@@ -250,6 +251,18 @@ class SqlStore(SqlSealedStore, SqlBrakeStore):
         await self._runner.write(
             rewraps.rewrap_failed, work, message, recorder=self._recorder, now=now, retry_at=retry_at
         )
+
+    async def account_damaged(
+        self, account: AccountId, wrapped: WrappedKey | None, message: str, *, now: datetime
+    ) -> bool:
+        """See `Store.account_damaged`."""
+        return await self._runner.write(
+            damage.account_damaged, account, wrapped, message, recorder=self._recorder, now=now
+        )
+
+    async def account_repaired(self, wrapped: WrappedKey, *, now: datetime) -> bool:
+        """See `Store.account_repaired`."""
+        return await self._runner.write(damage.account_repaired, wrapped, recorder=self._recorder, now=now)
 
     async def settle(self, *, before: datetime, now: datetime) -> Settled:
         """See `Store.settle`. Then what was erased is gone from the files too; while a backup reads them, next time."""

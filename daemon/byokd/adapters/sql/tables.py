@@ -138,6 +138,8 @@ class AccountColumns(TypedColumns):
     updated_at: Named[datetime] = Column(Instant, nullable=False)
     rewrap_attempts: Named[int]
     rewrap_due_at: Named[datetime | None] = Column(Instant)
+    damaged_since: Named[datetime | None] = Column(Instant)
+    damaged_message: Named[str | None]
 
 
 class AccountKeyColumns(TypedColumns):
@@ -339,5 +341,6 @@ _partial(
     accounts.c.id,
     where=accounts.c.rewrap_due_at.is_not(None),
 )
+_partial("ix_accounts_damaged", accounts.c.id, where=accounts.c.damaged_since.is_not(None))
 _partial("ix_events_unpublished", events.c.number, where=events.c.published_at.is_(None))
 _partial("ix_events_published", events.c.time, where=events.c.published_at.is_not(None))

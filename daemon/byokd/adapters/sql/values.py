@@ -110,6 +110,8 @@ def _guard(connection: Connection, account: Account) -> None:
     present = locked_account(connection, account.id)
     if present is None or present.incarnation != account.incarnation:
         raise StaleError(f"the account {account.id.name} is not the one that it was")
+    if present.damage is not None:
+        raise StaleError(f"the account {account.id.name} was found damaged meanwhile")
     if present.wrapping_version is None:
         return
     if connection.scalar(_OUTCOME, {"version": present.wrapping_version}) != str(Outcome.USABLE):

@@ -158,6 +158,8 @@ def _accounts() -> None:
         sa.Column("updated_at", _INSTANT, nullable=False),
         sa.Column("rewrap_attempts", sa.Integer, nullable=False),
         sa.Column("rewrap_due_at", _INSTANT),
+        sa.Column("damaged_since", _INSTANT),
+        sa.Column("damaged_message", sa.String),
         sa.CheckConstraint("(watch IS NULL) = (wrapping_version IS NULL)", name="watch_with_wrapping_version"),
         sa.ForeignKeyConstraint(["watch"], ["watches.id"], name="fk_accounts_watch"),
         sa.ForeignKeyConstraint(["wrapping_version"], ["wrapping_versions.id"], name="fk_accounts_wrapping_version"),
@@ -170,6 +172,7 @@ def _accounts() -> None:
     for name, columns, where in (
         ("ix_accounts_untried", ["wrapping_version", "id"], sa.column("rewrap_due_at").is_(None)),
         ("ix_accounts_tried", ["wrapping_version", "rewrap_due_at", "id"], sa.column("rewrap_due_at").is_not(None)),
+        ("ix_accounts_damaged", ["id"], sa.column("damaged_since").is_not(None)),
     ):
         op.create_index(name, "accounts", columns, sqlite_where=where, postgresql_where=where)
 
