@@ -78,7 +78,9 @@ async def test_the_witness_must_be_of_the_same_cloud_and_another_name() -> None:
 
 
 async def test_one_witness_of_two_is_enough() -> None:
-    assert await is_gone({WITNESS: Answers.ALIASED, SECOND: Answers.NXDOMAIN}, witnesses=(WITNESS, SECOND))
+    known = {WITNESS: Answers.ALIASED, SECOND: Answers.NXDOMAIN}
+    assert await is_gone(known, witnesses=(WITNESS, SECOND))
+    assert await is_gone(known, witnesses=(WITNESS, SECOND, GONE)), "its own answers are in nobody's way"
 
 
 async def test_a_name_that_is_led_elsewhere_is_never_gone_and_no_witness() -> None:
