@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from byokd.runtime.wiring import Outside
 
-HARMLESS = frozenset({"clock", "randomness", "ids"})
+HARMLESS = frozenset({"clock", "randomness", "ids", "vault_times"})
 """Ports that touch nothing outside the process."""
 
 RECORD = "record"
