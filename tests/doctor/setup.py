@@ -40,7 +40,7 @@ kind = "managed-identity"
 directory = "{directory}/keys"
 [mqtt]
 url = "mqtt://{broker}"
-connect_timeout = "500 ms"
+connect_timeout = "5 s"
 username = "somebody"
 password_file = "{directory}/password"
 """

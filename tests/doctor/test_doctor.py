@@ -26,7 +26,7 @@ from store.builders import TENANT
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real("iotcore")]
 
 OTHER_TENANT = "99999999-2222-3333-4444-555555555555"
-Break = Callable[[SetUp], Awaitable[None] | None]
+Break = Callable[[SetUp], Awaitable[object] | None]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -36,8 +36,7 @@ async def good(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Good]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def set_up(good: Good, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SetUp]:
-    monkeypatch.setattr(module, "SECONDS", 3.0)
+async def set_up(good: Good, tmp_path: Path) -> AsyncIterator[SetUp]:
     yield SetUp.copy(good, tmp_path)
     await good.emulator.control.clear_faults()
     await good.emulator.control.change_vault(VAULT, tenant=TENANT, network=Network.OPEN)
@@ -66,6 +65,17 @@ def no_identity_endpoint(set_up: SetUp) -> None:
 
 def fault(kind: FaultKind) -> Break:
     return lambda set_up: set_up.good.emulator.control.set_fault(VAULT, kind)  # type: ignore[return-value]
+
+
+def silent_vault(set_up: SetUp) -> Awaitable[object]:
+    assert set_up.patch is not None
+    set_up.patch.setattr(module, "VAULT_SECONDS", 0.3)
+    return set_up.good.emulator.control.set_fault(VAULT, FaultKind.HANG)
+
+
+def no_tls(set_up: SetUp) -> None:
+    set_up.change('connect_timeout = "5 s"', 'connect_timeout = "300 ms"')
+    set_up.change("mqtt://", "mqtts://")
 
 
 def change_vault(**change: Any) -> Break:  # noqa: ANN401 - of a vault
@@ -135,7 +145,7 @@ DEFECTS: dict[str, tuple[Break, Grade, str, str]] = {
         "Connection refused",
     ),
     "the broker speaks no TLS": (
-        lambda s: s.change("mqtt://", "mqtts://"),
+        no_tls,
         Grade.BAD,
         "broker",
         "",
@@ -172,7 +182,7 @@ DEFECTS: dict[str, tuple[Break, Grade, str, str]] = {
         "TlsFailed",
     ),
     "a proxy answers": (fault(FaultKind.PROXY_PAGE), Grade.BAD, "vaults", "ForeignAnswer"),
-    "the vault is silent": (fault(FaultKind.HANG), Grade.BAD, "vaults", "no answer in time: TimedOut"),
+    "the vault is silent": (silent_vault, Grade.BAD, "vaults", "no answer in time: TimedOut"),
     "the vault fails": (fault(FaultKind.UNAVAILABLE), Grade.WARN, "vaults", "VaultError"),
     "the vault throttles": (fault(FaultKind.THROTTLE), Grade.WARN, "vaults", "Throttled"),
     "the vault is of another tenant": (

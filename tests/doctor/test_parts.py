@@ -10,6 +10,8 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
+from byokd.adapters.keyvault.classify import Reply
+from byokd.adapters.keyvault.greeting import _judged
 from byokd.adapters.mqtt.bus import MqttBus
 from byokd.cli.daemon_calls import ask
 from byokd.cli.main import main
@@ -114,6 +116,22 @@ async def test_network_rules_that_refuse_us_are_named() -> None:
     (finding,) = await of_vaults(Greeting(refused, None, NOW, NOW))
     assert finding.grade is Grade.BAD
     assert "network rules refuse this service" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("challenge", "genuine", "is_well"),
+    [
+        ('authorization="https://login.microsoftonline.com/{}", resource="https://vault.azure.net"', True, True),
+        ('authorization="https://login.microsoftonline.com/{}", resource="https://vault.azure.net"', False, False),
+        ('authorization="https://login.microsoftonline.com/{}", resource="https://elsewhere.net"', True, False),
+        ('resource="https://vault.azure.net"', True, False),
+    ],
+)
+def test_only_a_challenge_of_key_vault_for_its_own_cloud_is_one(challenge: str, genuine: bool, is_well: bool) -> None:  # noqa: FBT001
+    headers = {"WWW-Authenticate": f"Bearer {challenge.format(TENANT)}"} | ({"x-ms-request-id": "1"} if genuine else {})
+    reply = Reply("get", 401, headers, {"error": {"code": "Unauthorized"}})
+    trouble, tenant = _judged(reply, VaultHost("contoso.vault.azure.net"))
+    assert (trouble is None, tenant) == (is_well, TENANT if is_well else None)
 
 
 @pytest.mark.real("mosquitto")

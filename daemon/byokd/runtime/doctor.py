@@ -11,7 +11,10 @@ from byokd.runtime.findings import Finding, examined
 from byokd.settings import Settings
 
 SECONDS = 8.0
-"""For an examination; a vault is waited for half as long."""
+"""For an examination."""
+
+VAULT_SECONDS = 4.0
+"""For a vault: one that is silent must not hide what the others answered."""
 
 BUS_GRACE_SECONDS = 5.0
 """For the trial messages, beyond what connecting and the marker may take by the settings."""
@@ -38,7 +41,7 @@ async def diagnose(
     )
     keys = stored.examine_service_keys(instruments, look, proved=answers and _is_well(report, "service-keys"))
     identities = azure.examine_identities(instruments, look, configured=frozenset(settings.identities))
-    vaults = azure.examine_vaults(instruments, look, seconds=SECONDS / 2)
+    vaults = azure.examine_vaults(instruments, look, seconds=VAULT_SECONDS)
     running = report if isinstance(report, dict) else None
     groups = await asyncio.gather(
         examined(stored.SERVICE_KEYS, keys, seconds=SECONDS),
