@@ -32,7 +32,7 @@ async def test_operators_see_what_is_held_and_judge_it(stage: Stage) -> None:
         await stage.control.revoke(f"{name}-keys")
 
     async def holds() -> bool:
-        return "denials held: 3" in (await stage.service.ask("/healthz"))["components"]["brake"]["message"]
+        return "denials held: 3" in (await stage.service.ask("/status"))["components"]["brake"]["message"]
 
     assert await watcher.until_true(holds, seconds=20) is not None
     shown = await byokd("brake", "status", "--json", environment=environment)

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from byokd.demo.contents import Contents
 from byokd.demo.outages import Outages
+from byokd.demo.own_fault import OwnFault
 from byokd.demo.proofs import Proofs
 from byokd.demo.scene import CUSTOMERS, EVERYONE, PATIENCE, Scene, Seen, Step, after
 from byokd.demo.stage import Stage
 from byokd.emulator.vocabulary import FaultKind
 
 SUBSCRIPTION = "3f0c2f8e-0000-4000-8000-00000000d0d0"
+BASE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/demo/providers/Microsoft.Media/mediaservices"
 CALM = 4.0
 """Seconds to watch that nothing happens: several checks and confirmations long."""
 
@@ -42,6 +44,7 @@ class Story:
         self._stage = stage
         self._scene = Scene(stage)
         self._outages = Outages(self._scene)
+        self._own_fault = OwnFault(self._scene)
         self._contents = Contents(self._scene)
         self._proofs = Proofs(self._scene, self._contents)
         self._watcher = stage.watcher
@@ -55,6 +58,7 @@ class Story:
             *self._beginning(),
             *self._revocations(),
             *self._troubles(),
+            *self._own_fault.breaking(BASE),
             *self._outages.of_the_broker(),
             *self._outages.of_the_daemon(),
             *self._proofs.of_rotation(),
@@ -153,9 +157,8 @@ class Story:
         return Step(name, happens, expected, play)
 
     async def _register(self) -> Seen:
-        base = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/demo/providers/Microsoft.Media/mediaservices"
         key = "https://contoso-keys.vault.azure.net/keys/media"
-        manifest = MANIFEST.format(base=base, tenant=self._tenant, key=key, pinned=f"{key}/{self._first_version}")
+        manifest = MANIFEST.format(base=BASE, tenant=self._tenant, key=key, pinned=f"{key}/{self._first_version}")
         (self._stage.directory / "accounts.yaml").write_text(manifest)
         code, text = await self._scene.byokd("accounts", "apply", "-f", str(self._stage.directory / "accounts.yaml"))
         if code != 0:
