@@ -73,7 +73,7 @@ class OwnFault:
         return None if code == 0 else text.strip()
 
     async def _holds_all(self) -> bool:
-        """Whether all four keys are held, with their former versions: contoso's, northwind's pinned one, the others'."""
+        """Whether all keys are held, with their former versions: contoso's, northwind's pinned one, the others'."""
         numbers = (await self._scene.stage.service.ask("/status"))["numbers"]
         held = int(numbers["heldVersions"])
         return held >= 2 + len(OTHERS) and held == numbers["suspectedVersions"]
