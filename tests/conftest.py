@@ -10,9 +10,12 @@ from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import Scheduling
 
 from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
 from parts.registry import PARTS
+from parts.scheduling import GroupScheduling
 
 # How long an example takes says nothing on a shared machine; many rules with few examples find more than the reverse.
 # CI tries the same examples every time, so that a change is blamed for what it did; everybody else tries new ones.
@@ -29,6 +32,11 @@ _FIGURES = tuple(f"{database} {what}" for database in ("sqlite", "postgresql") f
 def pytest_sessionstart() -> None:
     # Until a loop is set or refused, asyncio makes one for whoever asks; pytest-asyncio asks, and never closes it.
     asyncio.set_event_loop(None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

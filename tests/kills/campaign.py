@@ -21,6 +21,12 @@ TRIES = 3
 SHARES = {"sqlite": 1, "postgresql": 4}
 """One in how many of the chosen points is tried by default: what a call leaves behind is decided above the database."""
 
+IN_MEMORY = frozenset({"sealer", "cipher"})
+"""Ports that only compute: before and after such a call the world is as the call before has left it."""
+
+IN_MEMORY_SHARE = 4
+"""One in how many of the points of those is tried, of the ones that a database's share leaves."""
+
 EVERY_CALL = os.environ.get("BYOKD_KILLS") == "all"
 
 
@@ -56,7 +62,15 @@ def chosen(reached: Sequence[str], *, at_rest: Sequence[str]) -> list[str]:
 
 def share(points: Sequence[str], database: str) -> Sequence[str]:
     """Give the points that are tried on a database: all of them or every so manieth, beginning anywhere."""
-    step = 1 if EVERY_CALL else SHARES[database]
+    if EVERY_CALL:
+        return points
+    computing = [point for point in points if point.partition(".")[0] in IN_MEMORY]
+    others = [point for point in points if point not in computing]
+    step = SHARES[database]
+    return [*_every(others, step), *_every(computing, step * IN_MEMORY_SHARE)]
+
+
+def _every(points: Sequence[str], step: int) -> Sequence[str]:
     return points[random.randrange(step) :: step]  # noqa: S311 - any beginning will do
 
 

@@ -1,32 +1,66 @@
 """The worlds of a module's tests."""
 
+import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from kills.databases import Databases
+from kills.rounds import come_to_rest, record
+from kills.scenarios import REST, SCENARIOS
 from kills.site import Site
 from kills.world import World, world
 
 
 class Worlds:
-    """They are used again and again: the older a world is, the more it has survived."""
+    """They are used again and again: the older a world is, the more it has survived.
+
+    Only those that are in use have a daemon that runs: what looks for work three times a second takes the processor
+    from those that find some.
+    """
 
     def __init__(self, place: Site, stack: AsyncExitStack) -> None:
         self._place = place
         self._stack = stack
         self._databases = Databases(stack)
         self._made: defaultdict[str, list[World]] = defaultdict(list)
-        self._names = 0
+        self._planted: list[World] = []
+        self._at_rest: dict[str, list[str]] = {}
 
     async def some(self, database: str, count: int) -> list[World]:
+        """Give worlds at rest, all others without a daemon."""
         whole = [one for one in self._made[database] if not one.broken]
         while len(whole) < count:
-            whole.append(await self.planted(database, None))
+            whole.append(await self._new(database, None))
             self._made[database].append(whole[-1])
+        await self._only(whole[:count])
         return whole[:count]
 
-    async def planted(self, database: str, plant: str | None) -> World:
-        """Make a world of its own, with a mistake in front of its ports, or none."""
-        self._names += 1
-        made = world(self._place, self._databases, f"kills-{self._names}", kind=database, plant=plant)
-        return await self._stack.enter_async_context(made)
+    async def planted(self, database: str, plant: str) -> World:
+        """Make a world of its own, with a mistake in front of its ports."""
+        self._planted.append(await self._new(database, plant))
+        await self._only(self._planted[-1:])
+        return self._planted[-1]
+
+    async def at_rest(self, database: str) -> list[str]:
+        """Give the points that are passed while nothing happens."""
+        if database not in self._at_rest:
+            (one,) = await self.some(database, 1)
+            self._at_rest[database] = await record(one, SCENARIOS[REST])
+        return self._at_rest[database]
+
+    async def _new(self, database: str, plant: str | None) -> World:
+        name = f"kills-{len(self._planted) + sum(map(len, self._made.values())) + 1}"
+        return await self._stack.enter_async_context(
+            world(self._place, self._databases, name, kind=database, plant=plant)
+        )
+
+    async def _only(self, used: Sequence[World]) -> None:
+        for one in (*self._planted, *(one for made in self._made.values() for one in made)):
+            if one.daemon.runs and one not in used:
+                await one.kill()
+        async with asyncio.TaskGroup() as group:
+            for one in used:
+                if not one.daemon.runs:
+                    await one.daemon.start()
+                    group.create_task(come_to_rest(one), name=f"wake-{one.name}")

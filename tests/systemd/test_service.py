@@ -12,7 +12,6 @@ from systemd.conftest import ROOT, UNIT, Installed
 pytestmark = [
     pytest.mark.real("systemd"),
     pytest.mark.real("iotcore"),
-    pytest.mark.xdist_group("systemd"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
