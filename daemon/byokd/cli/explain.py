@@ -64,7 +64,12 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
 def _head(found: dict[str, Any]) -> Iterator[str]:
     account = found["account"]
     encryption = account["encryption"]
-    doubt = {"suspected": ", but a denial is suspected", "unverified": ", but unverified"}
+    doubt = {
+        "suspected": ", but a denial is suspected",
+        "held": ", but a denial is held by the brake",
+        "damaged": ", but damaged",
+        "unverified": ", but unverified",
+    }
     reason = f" ({account['reason']})" if account["reason"] else ""
     yield f"{account['name']} is {account['state']}{reason}{doubt.get(found['condition'], '')}"
     rows = {
@@ -97,7 +102,8 @@ def _version(version: dict[str, Any]) -> Iterator[str]:
     if suspicion is not None:
         yield f"  suspected: {suspicion['reason']} since {suspicion['since']}: {suspicion['message']}"
         if suspicion["heldSince"] is not None:
-            yield f"    held by the brake since {suspicion['heldSince']}: byokd brake status says why"
+            yield f"    held by the brake since {suspicion['heldSince']}, until {suspicion['heldUntil']} at most"
+            yield "    byokd brake status says why"
         else:
             yield f"    counts when it is seen again from {suspicion['countsFrom']} on"
     if unverified is not None:
@@ -117,6 +123,8 @@ def _version(version: dict[str, Any]) -> Iterator[str]:
 def _answer(answer: dict[str, Any]) -> str:
     codes = "/".join(code for code in (answer["code"], answer["innerCode"]) if code)
     parts = [answer["operation"], "no answer" if answer["status"] is None else str(answer["status"]), codes]
+    if answer["address"]:
+        parts.append(f"our address {answer['address']}")
     if answer["requestId"]:
         parts.append(f"x-ms-request-id {answer['requestId']}")
     return "  ".join(part for part in parts if part)

@@ -14,7 +14,7 @@ from shlex import quote
 
 from byokd.domain.identifiers import IdentityName, KeyIdentifier, TenantId, shown
 from byokd.domain.refusals import ROLE
-from byokd.domain.vocabulary import Reason, WarningKind
+from byokd.domain.vocabulary import AccountFault, Reason, WarningKind
 
 
 class Mender(StrEnum):
@@ -35,6 +35,7 @@ class Case:
         identity: what asks, by its name in the settings.
         client_id: of that identity; None where only Azure knows it.
         inner_code: what the vault gave as its reason, if anything.
+        address: ours, as the vault saw it, if it said so.
         now: for dates in commands.
     """
 
@@ -43,6 +44,7 @@ class Case:
     identity: IdentityName
     client_id: str | None
     inner_code: str | None
+    address: str | None
     now: datetime
 
 
@@ -68,14 +70,14 @@ _PLAIN = re.compile(r"[0-9A-Za-z-]{1,128}", re.ASCII)
 _YEAR = timedelta(days=365)
 
 
-def remedy(reason: Reason | str, case: Case) -> Remedy:
+def remedy(reason: Reason | AccountFault, case: Case) -> Remedy:
     """Give what mends an account that is denied, or cannot be verified, for this reason."""
-    return _named(_REASONS[str(reason)], case)
+    return _named(_REASONS[reason], case)
 
 
-def remedy_of_warning(kind: WarningKind | str, case: Case) -> Remedy:
+def remedy_of_warning(kind: WarningKind, case: Case) -> Remedy:
     """Give what ends a warning; the version in the case is the one that it is about."""
-    return _named(_WARNINGS[str(kind)], case)
+    return _named(_WARNINGS[kind], case)
 
 
 def _named(recipe: _Recipe, case: Case) -> Remedy:
@@ -205,8 +207,10 @@ def _grant(case: Case) -> Remedy:
 
 
 def _open_network(case: Case) -> Remedy:
-    address = '"${ADDRESS:?public address of byokd, as the vault sees it}"'
-    by_address = f"az keyvault network-rule add {_vault_name(case)} --ip-address {address}"
+    address = '--ip-address "${ADDRESS:?public address of byokd, as the vault sees it}"'
+    if case.address:
+        address = _option("--ip-address", case.address)
+    by_address = f"az keyvault network-rule add {_vault_name(case)} {address}"
     if case.inner_code == "ForbiddenByConnection":
         return _customer(
             f"public access to the vault {_word(_vault(case))} is closed: give byokd a private endpoint, or open "
@@ -347,48 +351,49 @@ def _protect(case: Case) -> Remedy:
     )
 
 
-_REASONS: Mapping[str, _Recipe] = {
-    "KeyDisabled": _enable,
-    "KeyExpired": _prolong,
-    "KeyNotYetValid": _activate,
-    "KeyOperationNotPermitted": _permit,
-    "AccessDenied": _grant,
-    "NetworkBlocked": _open_network,
-    "KeyNotFound": _recover_key,
-    "KeyVersionNotFound": _restore_key,
-    "ProbeMismatch": _restore_odd_key,
-    "WrongTenant": _move_back,
-    "VaultNotFound": _recover_vault,
-    "ConsentWithdrawn": _consent,
-    "Unverified": _operator(
+_REASONS: Mapping[Reason | AccountFault, _Recipe] = {
+    Reason.KEY_DISABLED: _enable,
+    Reason.KEY_EXPIRED: _prolong,
+    Reason.KEY_NOT_YET_VALID: _activate,
+    Reason.KEY_OPERATION_NOT_PERMITTED: _permit,
+    Reason.ACCESS_DENIED: _grant,
+    Reason.NETWORK_BLOCKED: _open_network,
+    Reason.KEY_NOT_FOUND: _recover_key,
+    Reason.KEY_VERSION_NOT_FOUND: _restore_key,
+    Reason.PROBE_MISMATCH: _restore_odd_key,
+    Reason.WRONG_TENANT: _move_back,
+    Reason.VAULT_NOT_FOUND: _recover_vault,
+    Reason.CONSENT_WITHDRAWN: _consent,
+    Reason.UNVERIFIED: _operator(
         "byokd must reach the vault again: see since when it did not, and why, and what is amiss here", "byokd doctor"
     ),
-    "AccountKeyDamaged": _operator(
+    AccountFault.ACCOUNT_KEY_DAMAGED: _operator(
         "this account's own record does not open, while its key does: prove what is stored, then put the account back "
         "from a backup of the database",
         "byokd keys verify",
     ),
-    "Throttled": _lessen_load,
-    "VaultError": _wait("wait: the vault answers with an error of its own; see the health of Azure in its region"),
-    "TimedOut": _operator("if it lasts, look at the way to the vault", "byokd doctor"),
-    "ConnectionFailed": _operator("look at network, firewall and private endpoint", "byokd doctor"),
-    "TlsFailed": _operator("look for a proxy in between, and at network.ca_file", "byokd doctor"),
-    "NameNotResolved": _see_vault,
-    "Unauthorized": _operator("if it lasts, look at the identity and its tenant", "byokd doctor"),
-    "ForeignAnswer": _operator("look for what sits between byokd and the vault, such as a proxy", "byokd doctor"),
-    "UnreadableAnswer": _wait("wait; if it stays, report it with the evidence"),
-    "TokenUnavailable": _operator("look at the identity and its endpoint: this is our own trouble", "byokd doctor"),
+    Reason.THROTTLED: _lessen_load,
+    Reason.VAULT_ERROR: _wait(
+        "wait: the vault answers with an error of its own; see the health of Azure in its region"
+    ),
+    Reason.TIMED_OUT: _operator("if it lasts, look at the way to the vault", "byokd doctor"),
+    Reason.CONNECTION_FAILED: _operator("look at network, firewall and private endpoint", "byokd doctor"),
+    Reason.TLS_FAILED: _operator("look for a proxy in between, and at network.ca_file", "byokd doctor"),
+    Reason.NAME_NOT_RESOLVED: _see_vault,
+    Reason.UNAUTHORIZED: _operator("if it lasts, look at the identity and its tenant", "byokd doctor"),
+    Reason.FOREIGN_ANSWER: _operator("look for what sits between byokd and the vault, such as a proxy", "byokd doctor"),
+    Reason.UNREADABLE_ANSWER: _wait("wait; if it stays, report it with the evidence"),
+    Reason.TOKEN_UNAVAILABLE: _operator(
+        "look at the identity and its endpoint: this is our own trouble", "byokd doctor"
+    ),
 }
-"""By the value of a reason."""
 
-_WARNINGS: Mapping[str, _Recipe] = {
-    "NewestVersionUnusable": _mend_newest,
-    "NewVersionsUnseen": _permit_get,
-    "KeyExpired": _rotate,
-    "KeyNotYetValid": _activate,
-    "KeyNearExpiry": _rotate,
-    "NearExpiry": _rotate,
-    "PinnedVersionSuperseded": _follow,
-    "PurgeProtectionOff": _protect,
+_WARNINGS: Mapping[WarningKind, _Recipe] = {
+    WarningKind.NEWEST_VERSION_UNUSABLE: _mend_newest,
+    WarningKind.NEW_VERSIONS_UNSEEN: _permit_get,
+    WarningKind.KEY_EXPIRED: _rotate,
+    WarningKind.KEY_NOT_YET_VALID: _activate,
+    WarningKind.NEAR_EXPIRY: _rotate,
+    WarningKind.PINNED_VERSION_SUPERSEDED: _follow,
+    WarningKind.PURGE_PROTECTION_OFF: _protect,
 }
-"""By the value of a kind of warning."""

@@ -93,6 +93,7 @@ def _version(standing: VersionStanding) -> Document:
             "since": instant(suspicion.since),
             "countsFrom": _instant(standing.confirmed_at),
             "heldSince": _instant(suspicion.held_since),
+            "heldUntil": _instant(standing.held_until),
         },
         "unverified": None
         if unverified is None
@@ -118,6 +119,7 @@ def _evidence(answer: Evidence) -> Document:
         "status": answer.status,
         "code": answer.code,
         "innerCode": answer.inner_code,
+        "address": answer.address,
         "requestId": answer.request_id,
     }
 

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Final
 
 from byokd.domain.accounts import Account
+from byokd.domain.answers import Evidence
 from byokd.domain.identifiers import AccountId, KeyIdentifier, KeyVersion, WatchId
 from byokd.domain.remedies import Case, Remedy, remedy, remedy_of_warning
 from byokd.domain.verdict import Policy, Watch, WrappingVersion
-from byokd.domain.vocabulary import Outcome, State
+from byokd.domain.vocabulary import AccountFault, Outcome, Reason, State
 from byokd.domain.weigh import confirm_after
 from byokd.ports import Clock, Store
 from byokd.records import Dossier
@@ -30,6 +31,10 @@ MEANINGS: Final = {
     "until what is held in memory is too old (values.max_plaintext_age), and then only with an answer of the vault",
     "suspected": "the vault refused once, which does not count yet: the account works on, but each use of its account "
     "key now needs a live unwrap by the vault",
+    "held": "the vault refused, confirmed, but so many customers seem to refuse at once that it may well be our own "
+    "fault: the brake holds it. The account works on, but each use of its account key needs a live unwrap by the vault",
+    "damaged": "the account's own record does not open, while its key does: what needs its account key is refused, for "
+    "this account alone, until a proof that it opens",
     "inaccessible": "only showing, listing and deleting the account work; what needs its account key is refused. When "
     "the reason is gone it works again by itself, and what it protects with it",
 }
@@ -43,6 +48,7 @@ class VersionStanding:
     Attributes:
         looks: what the last looks saw of it, the latest last; empty when there was none since the start.
         confirmed_at: from when on a second denial counts; None without a suspicion that awaits one.
+        held_until: until when at most the brake holds a denial; None without one.
     """
 
     version: WrappingVersion
@@ -51,11 +57,12 @@ class VersionStanding:
     wraps_new_keys: bool
     looks: tuple[tuple[Sighting, Sighted], ...]
     confirmed_at: datetime | None
+    held_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to do about one thing: `about` is denial, suspicion, unverified or warning, `reason` its name."""
+    """What to do about one thing: `about` is denial, suspicion, unverified, damage or warning, `reason` its name."""
 
     about: str
     reason: str
@@ -126,7 +133,7 @@ class Explainer:
         if dossier is None:
             return None
         if dossier.watch is None:
-            condition = "system-key" if dossier.account.state is State.ACCESSIBLE else "inaccessible"
+            condition = "system-key" if dossier.account.damage is None else "damaged"
             bad = condition != "system-key"
             return Explanation(dossier, condition, bad, (), None, None, None, None, (), ())
         return self._of_watch(dossier, dossier.watch)
@@ -140,7 +147,7 @@ class Explainer:
         return Explanation(
             dossier=dossier,
             condition=condition,
-            is_bad=condition in {"inaccessible", "suspected"},
+            is_bad=condition in {"inaccessible", "suspected", "held", "damaged"},
             versions=versions,
             newest=None if newest is None else watch.key.at(newest),
             last_look=looks[-1].at if looks else observed,
@@ -164,36 +171,51 @@ class Explainer:
             confirmed_at=suspicion.since + confirm_after(suspicion.reason, self._policy)
             if suspicion is not None and awaits
             else None,
+            held_until=None
+            if suspicion is None or suspicion.held_since is None
+            else suspicion.held_since + self._policy.brake_max_hold,
         )
 
     def _advice(self, account: Account, watch: Watch, versions: tuple[VersionStanding, ...]) -> Iterator[Advice]:
         """Give what to do about the version that wraps the account, the one it is to move to, and the warnings."""
-        told: set[str] = set()
+        told: set[Reason] = set()
         for standing in sorted(versions, key=lambda one: not one.wraps_account):
             if not (standing.wraps_account or standing.wraps_new_keys):
                 continue
             for about, reason in _troubles(standing.version):
                 told.add(reason)
                 case = self._case(watch, standing)
-                yield Advice(about, reason, standing.identifier, remedy(reason, case))
-        if account.state is State.INACCESSIBLE and account.reason is not None and str(account.reason) not in told:
-            own = next((one for one in versions if one.wraps_account), None)
-            if own is not None:
-                made = remedy(account.reason, self._case(watch, own))
-                yield Advice("denial", str(account.reason), own.identifier, made)
+                yield Advice(about, str(reason), standing.identifier, remedy(reason, case))
+        own = next((one for one in versions if one.wraps_account), None)
+        if own is not None and account.damage is not None:
+            fault = AccountFault.ACCOUNT_KEY_DAMAGED
+            yield Advice("damage", str(fault), own.identifier, remedy(fault, self._case(watch, own)))
+        stated = account.reason
+        if own is not None and account.state is State.INACCESSIBLE and stated is not None and stated not in told:
+            made = remedy(stated, self._case(watch, own))
+            yield Advice("denial", str(stated), own.identifier, made)
         for warning in watch.warnings:
             key = watch.key.at(warning.version) if warning.version else watch.key
-            made = remedy_of_warning(warning.kind, self._case_of(watch, key, None))
+            made = remedy_of_warning(warning.kind, self._case_of(watch, key))
             yield Advice("warning", str(warning.kind), key, made)
 
     def _case(self, watch: Watch, standing: VersionStanding) -> Case:
         seen = [answer for _, one in reversed(standing.looks) for answer in one.answers]
-        codes = [answer.inner_code for answer in (*seen, *standing.version.verdict.evidence) if answer.inner_code]
-        return self._case_of(watch, standing.identifier, next(iter(codes), None))
+        seen += standing.version.verdict.evidence
+        said = next((answer for answer in seen if answer.inner_code), None)
+        return self._case_of(watch, standing.identifier, said)
 
-    def _case_of(self, watch: Watch, key: KeyIdentifier, inner_code: str | None) -> Case:
+    def _case_of(self, watch: Watch, key: KeyIdentifier, said: Evidence | None = None) -> Case:
         identity = self._settings.identities.get(watch.identity, IdentitySettings())
-        return Case(key, watch.tenant, watch.identity, identity.client_id, inner_code, self._clock.now())
+        return Case(
+            key,
+            watch.tenant,
+            watch.identity,
+            identity.client_id,
+            inner_code=None if said is None else said.inner_code,
+            address=None if said is None else said.address,
+            now=self._clock.now(),
+        )
 
 
 def _newest(watch: Watch, looks: tuple[Sighting, ...]) -> KeyVersion | None:
@@ -207,14 +229,17 @@ def _condition(account: Account, versions: tuple[VersionStanding, ...]) -> str:
     verdict = next((one.version.verdict for one in versions if one.wraps_account), None)
     if account.state is State.INACCESSIBLE or (verdict is not None and verdict.outcome is Outcome.DENIED):
         return "inaccessible"
+    if account.damage is not None:
+        return "damaged"
     if verdict is not None and verdict.suspicion is not None:
-        return "suspected"
+        return "suspected" if verdict.suspicion.held_since is None else "held"
     return "unverified" if verdict is not None and verdict.unverified is not None else "healthy"
 
 
-def _troubles(version: WrappingVersion) -> Iterator[tuple[str, str]]:
+def _troubles(version: WrappingVersion) -> Iterator[tuple[str, Reason]]:
     """Give what is amiss with a version; each reason once."""
-    verdict, told = version.verdict, set()
+    verdict = version.verdict
+    told: set[Reason] = set()
     found = [
         ("denial", verdict.reason if verdict.outcome is Outcome.DENIED else None),
         ("suspicion", None if verdict.suspicion is None else verdict.suspicion.reason),
@@ -223,7 +248,7 @@ def _troubles(version: WrappingVersion) -> Iterator[tuple[str, str]]:
     for about, reason in found:
         if reason is not None and reason not in told:
             told.add(reason)
-            yield about, str(reason)
+            yield about, reason
 
 
 def _what_rewrap_waits_for(dossier: Dossier, versions: tuple[VersionStanding, ...]) -> str | None:
@@ -235,7 +260,7 @@ def _what_rewrap_waits_for(dossier: Dossier, versions: tuple[VersionStanding, ..
         verdict = one.version.verdict
         trouble = next(iter(_troubles(one.version)), None)
         if verdict.outcome is not Outcome.USABLE or trouble is not None:
-            about, reason = trouble or ("denial", str(verdict.reason))
+            about, reason = trouble or ("denial", verdict.reason)
             return f"version {one.identifier.version} has to be usable: {about}, {reason}"
     if dossier.rewrap_failure is not None and dossier.rewrap_attempts:
         return f"the next try after a failure: {dossier.rewrap_failure.data.get('failure')}"
