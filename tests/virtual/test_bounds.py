@@ -111,6 +111,8 @@ async def test_a_vault_that_answers_now_and_then_while_it_throttles_stays_in_bac
             world.service.scheduler.hint(watch.id)
         await asyncio.sleep(1.9)
         assert len(vault.called("unwrapKey", since=begun)) == 4
+        await asyncio.sleep(0.135)
+        assert vault.running == 1, "one probes, and the rest still wait"
 
 
 async def test_nothing_is_kept_of_a_vault_that_nobody_uses_any_more(make_world: Callable[..., World]) -> None:
