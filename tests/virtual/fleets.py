@@ -45,7 +45,12 @@ async def join(world: World, number: int, *, keys: int = 1, of_tenant: int | Non
 
 
 async def fleet(world: World, size: int) -> list[Customer]:
-    return [await join(world, number) for number in range(1, size + 1)]
+    """Customers who came one after the other, so that they are not looked at in step."""
+    customers = []
+    for number in range(1, size + 1):
+        customers.append(await join(world, number))
+        await asyncio.sleep(60 / size)
+    return customers
 
 
 def break_credential(customers: list[Customer]) -> None:
