@@ -6,12 +6,13 @@ READY := .venv/.ready
 # One more than there are processors: many tests wait for other programs.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
-.PHONY: help setup demo test kills check bench docs lock clean
+.PHONY: help setup demo test kills simulate check bench docs lock clean
 
 help:
 	@echo "make demo    set up and show the main job"
 	@echo "make test    set up and run every test"
 	@echo "make kills   kill the daemon at every single call of its ports, not only at the first of each kind"
+	@echo "make simulate SEEDS=1000   live through that many worlds of bad luck; SEED=n shows one, BUG=list|all|name plants bugs"
 	@echo "make check   linters, types, layers"
 	@echo "make bench   benchmarks: ratios against bare libraries"
 	@echo "make docs    write the generated pages again"
@@ -36,6 +37,11 @@ test: setup
 kills: setup
 	tests/set-up
 	BYOKD_KILLS=all $(BIN)/python -m pytest -n auto tests/kills $(ARGS)
+
+SIMULATE := $(foreach name,SEEDS FIRST JOBS SEED BUG,$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
+
+simulate: setup
+	PYTHONPATH=tests PYTHONHASHSEED=0 $(BIN)/python -m simulation $(SIMULATE)
 
 check: setup
 	$(BIN)/ruff check .

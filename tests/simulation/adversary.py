@@ -9,7 +9,7 @@ from byokd.domain.answers import WRAPPING_OPERATIONS
 from byokd.domain.identifiers import KeyIdentifier, WatchId
 from byokd.domain.vocabulary import DetectedBy, Reason, RefusalKind
 from simulation.oracle import Oracle
-from simulation.vaults import SimVault
+from simulation.vaults import Look, SimVault
 from simulation.world import Customer, SimWorld
 from virtual.vaults import Mishap, Version
 
@@ -32,7 +32,6 @@ class Adversary:
         self.world = world
         self.oracle = oracle
         self.chance = chance
-        self.stepped_back = timedelta(0)
         self.is_calm = False
         self.catching_up: list[Callable[[], None]] = []
 
@@ -119,25 +118,19 @@ class Adversary:
         """Just after a probe was answered, and the hint comes while that check still runs."""
         vault, name = self.place()
         version = vault.keys[name].newest
-        counted, loop = len(self._probes_of(vault)), asyncio.get_running_loop()
-        until = loop.time() + 150
+        until = self.world.now + 150
 
-        def look() -> None:
-            if self.is_calm or loop.time() > until:
+        def answered(look: Look) -> None:
+            if look.target.key.host != vault.host and self.world.now < until:
                 return
-            if len(self._probes_of(vault)) > counted:
+            self.world.vaults.on_probe = lambda _: None
+            if not self.is_calm and self.world.now < until:
                 self._enable(vault, version, enabled=False)
                 self._hint_revoked(vault)
                 self.later(lambda: self._enable(vault, version, enabled=True), within=40)
-            else:
-                loop.call_later(vault.latency / 2, look)
 
+        self.world.vaults.on_probe = answered
         self.hint(vault, name)
-        look()
-
-    def _probes_of(self, vault: SimVault) -> list[object]:
-        probes = self.world.vaults.probes
-        return [look for target, looks in probes.items() if target.key.host == vault.host for look in looks]
 
     def delete(self) -> None:
         vault, name = self.place()
@@ -162,7 +155,7 @@ class Adversary:
     def expire(self) -> None:
         vault, name = self.place()
         version = self.version(vault, name)
-        now, far = self.world.clock.now(), timedelta(seconds=self.chance.choice((-60, 20, 90, 600)))
+        now, far = vault.clock.now(), timedelta(seconds=self.chance.choice((-60, 20, 90, 600)))
         self.change(vault, "expire", version.id[:6], far)
         if self.chance.random() < 0.5:
             version.expires = now + far
@@ -347,13 +340,15 @@ class Adversary:
 
     def step_clock(self) -> None:
         seconds = self.chance.choice((-600, -30, -4, 4, 7, 30, 300, 3600))
-        self.world.clock.stepped += timedelta(seconds=seconds)
-        if seconds < 0:
-            self.stepped_back += timedelta(seconds=-seconds)
-        self.world.touch()
-        self.world.trace.note(f"! clock {seconds}")
+        self._set_clock(seconds)
         if self.chance.random() < 0.5:
             self.hint(self.place()[0])
+
+    def _set_clock(self, seconds: float) -> None:
+        self.world.step_clock(seconds)
+        if seconds > 60:
+            # Events are sent again for as long as they look young.
+            self.oracle.bus.excuse()
 
     def odd_and_clock(self) -> None:
         """One odd answer that is asked again at once, while the clock is set."""
@@ -364,9 +359,7 @@ class Adversary:
         self.hint(vault, name)
 
         def step() -> None:
-            self.world.clock.stepped += timedelta(seconds=self.chance.choice((7, 400)))
-            self.world.touch()
-            self.world.trace.note("! clock")
+            self._set_clock(self.chance.choice((7, 400)))
             self.hint(vault, name)
 
         self.later(step, often=1, within=self.chance.uniform(0.1, 3))

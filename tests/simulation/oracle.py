@@ -25,6 +25,7 @@ class Oracle:
         self.prompt = PromptOracle(world, rows)
         world.store.on_commit = self._on_commit
         world.store.on_loss = lambda _: self.verdicts.lost()
+        world.vaults.on_defect = self.verdicts.lost
         world.bus.on_message = self._on_message
 
     def _on_commit(self, name: str) -> None:

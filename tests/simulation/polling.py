@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 SELDOM = {
-    "observer.INTERVAL": 60.0,
-    "publisher.POLL": 10.0,
+    "observer.INTERVAL": 120.0,
+    "publisher.POLL": 30.0,
     "follower.POLL": 20.0,
     "rewrapper.POLL": 20.0,
     "scheduler.FLUSH_INTERVAL": 60.0,

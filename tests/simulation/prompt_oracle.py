@@ -1,5 +1,7 @@
 """No missed change: where nothing was amiss for as long as it may take, the verdict and the bus say what the vault says."""
 
+from dataclasses import replace
+
 from byokd.domain.identifiers import AccountId
 from byokd.domain.vocabulary import Reason, RefusalKind
 from simulation.rows import Rows, VersionRow
@@ -94,11 +96,12 @@ class PromptOracle:
 
     def look_at_hints(self) -> None:
         """Judge the hints that are over."""
+        wrapping = {account.version for account in self._rows.accounts.values()}
         over = [hint for hint in self._hinted if hint[2] <= self._world.now]
         self._hinted = [hint for hint in self._hinted if hint[2] > self._world.now]
         for given, watch, until in over:
             for row in self._rows.versions.values():
-                if row.watch != watch or not row.current:
+                if row.watch != watch or not row.current or row.id not in wrapping:
                     continue
                 vault = self._world.vaults.vaults[row.target.key.host]
                 assert isinstance(vault, SimVault)
@@ -129,7 +132,7 @@ class PromptOracle:
             if account.state != ("Accessible" if truth is None else "Inaccessible"):
                 return f"{account.id.name} is {account.state}, though {truth}"
             if truth is None and not row.is_well:
-                return f"{row.target.key} is not well"
+                return f"not well: {row}"
             if truth is None and not row.pinned and (newer := self._newer(row)) is not None:
                 return f"{account.id.name} is not on {newer}"
         return None
@@ -138,5 +141,6 @@ class PromptOracle:
         vault = self._world.vaults.vaults[row.target.key.host]
         newest = vault.keys[row.target.key.name].newest
         fit = newest.enabled and newest.not_before is None and newest.expires is None
-        fit = fit and {"wrapKey", "unwrapKey"} <= newest.operations
+        target = replace(row.target, key=row.target.key.at(newest.id))
+        fit = fit and all(vault.refusal(operation, target) is None for operation in ("get", "wrapKey", "unwrapKey"))
         return newest.id if fit and newest.id != row.target.key.version else None

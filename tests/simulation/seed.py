@@ -163,7 +163,7 @@ async def _wait(world: SimWorld, adversary: Everything, seconds: float) -> None:
 
 async def _converge(world: SimWorld, adversary: Everything) -> None:
     oracle, begun = adversary.oracle, world.now
-    limit = CONVERGES_WITHIN + adversary.stepped_back.total_seconds()
+    limit = CONVERGES_WITHIN + sum(-seconds for _, seconds in world.steps if seconds < 0)
     while True:
         await _wait(world, adversary, 30.0)
         unfinished = oracle.prompt.unfinished()

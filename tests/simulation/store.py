@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 from byokd.adapters.sql.chain import Recorder
@@ -11,15 +12,14 @@ from simulation.life import Life
 from simulation.trace import Trace
 from store.builders import CountingIds, auditor as any_auditor
 
-SAYS_NOTHING = frozenset({"ping", "record_due"})
-"""Writes after which every answer is as before."""
+SAYS_NOTHING = frozenset({"record_due"})
+"""A write after which every answer is as before."""
 
-POLLED = frozenset({"census", "unpublished", "follow", "rewrap_queues", "settle", "contiguous", "untold_since"})
+POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_queues", "settle", "contiguous", "untold_since"})
 """What is asked every few seconds. While nothing was written, and there was nothing to do, there is nothing to do."""
 
 TIMED = {
     "rewrap_queues": "SELECT 1 FROM wrapping_versions WHERE is_current = 0 AND retired_at IS NULL LIMIT 1",
-    "settle": "SELECT 1 FROM account_keys WHERE superseded_at IS NOT NULL LIMIT 1",
 }
 """Where time alone can make work: whether there is anything that it could make due."""
 
@@ -77,7 +77,7 @@ class SimStore:
             if self.fails_all or self.fails:
                 self._fail(name, "before")
             key = f"{name}{kwargs.get('after', '')}{kwargs.get('limit', '')}" if polled else ""
-            if polled and key in self._nothing:
+            if key in self._nothing and not (name == "settle" and self._settles(kwargs["before"])):
                 return self._nothing[key]
             before = self._raw.total_changes
             try:
@@ -87,7 +87,9 @@ class SimStore:
                 self._trace.count("store: stale")
                 self.on_loss(name)
                 raise
-            if self._raw.total_changes != before:
+            if name == "ping":
+                self._nothing[key] = result
+            elif self._raw.total_changes != before:
                 if name not in SAYS_NOTHING:
                     self._nothing.clear()
                     self._trace.note(f"store {name}")
@@ -115,6 +117,10 @@ class SimStore:
             self._trace.count(f"store: refused {when} the commit")
             self.on_loss(name)
             raise StoreUnavailableError("the disk is full", hint="make room")
+
+    def _settles(self, before: datetime) -> bool:
+        query = "SELECT 1 FROM account_keys WHERE superseded_at < ? LIMIT 1"
+        return self._raw.execute(query, (before.strftime("%Y-%m-%d %H:%M:%S.%f"),)).fetchone() is not None
 
     def _may_come_due(self, name: str) -> bool:
         query = TIMED.get(name)

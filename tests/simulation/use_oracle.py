@@ -43,7 +43,7 @@ class UseOracle:
             self._world.trace.count(f"protect: {type(error).__name__}")
             possible.discard(content)
             self._judge(error)
-        except StoreUnavailableError:
+        except (StoreUnavailableError, RuntimeError):
             self._world.trace.count("protect: outcome unknown")
         else:
             if incarnation == self._incarnation(account):
@@ -59,8 +59,8 @@ class UseOracle:
         except UnusableError as error:
             self._world.trace.count(f"reveal: {type(error).__name__}")
             self._judge(error)
-        except StoreUnavailableError:
-            self._world.trace.count("reveal: store unavailable")
+        except (StoreUnavailableError, RuntimeError):
+            self._world.trace.count("reveal: trouble of our own")
         else:
             self._world.trace.note(f"revealed {account.name}")
             self._world.trace.count("revealed")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -92,6 +93,8 @@ class SimVaults(SimulatedVaults):
         self.made: dict[str, int] = {}
         self.proved: dict[bytes, KeyTarget] = {}
         self.calls = 0
+        self.on_defect: Callable[[], None] = lambda: None
+        self.on_probe: Callable[[Look], None] = lambda _: None
         self.probe = SimKeyService(self, self._random, way="probe")
         self.kept = SimKeyService(self, self._random, way="kept")
         self.fresh = SimKeyService(self, self._random, way="fresh")
@@ -127,6 +130,7 @@ class SimVaults(SimulatedVaults):
             return
         if look.subject == "probe":
             self.probes[look.target].append(look)
+            self.on_probe(look)
         elif look.subject is not None:
             self.uses[look.subject].append(look)
         if look.outcome in DENIALS:
@@ -151,6 +155,9 @@ class SimKeyService(SimulatedKeyService):
             with world.counted(vault):
                 answer = await self._fated(vault, operation, target, value)
             look = replace(look, outcome=self._outcome(operation, answer, known))
+        except RuntimeError:
+            world.on_defect()
+            raise
         finally:
             world.log(replace(look, ended=loop.time()))
         if operation == "wrapKey" and isinstance(answer, bytes):

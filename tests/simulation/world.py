@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +18,7 @@ from simulation.life import Life
 from simulation.store import Database, SimStore
 from simulation.trace import Trace, Violation
 from simulation.vaults import SimVault, SimVaults, stream_of
-from virtual.world import World, account_id
+from virtual.world import VirtualClock, World, account_id
 
 IDENTITIES = (IdentityName("platform"), IdentityName("second"))
 ENDS_WITHIN = 60.0
@@ -44,7 +45,7 @@ class SimWorld(World):
         self.trace = trace
         self.raw = database.raw
         self.chance = stream_of(chance)
-        self.vaults: SimVaults = SimVaults(self.clock, trace, seed=chance.getrandbits(32))
+        self.vaults: SimVaults = SimVaults(VirtualClock(), trace, seed=chance.getrandbits(32))
         self.bus: SimBroker = SimBroker(trace)  # type: ignore[assignment]
         self.store: SimStore = SimStore(self.sql, database.raw, trace)  # type: ignore[assignment]
         self.customers: list[Customer] = []
@@ -52,6 +53,8 @@ class SimWorld(World):
         self.touched = 0.0
         self.downtime = 0.0
         self.lives = 0
+        self.boots: list[float] = []
+        self.steps: list[tuple[float, float]] = []
         self._died = self._is_down = asyncio.Event()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.lies = False
@@ -67,6 +70,13 @@ class SimWorld(World):
     def touch(self) -> None:
         """Note that something concerned everybody just now: what is promised after it is counted from here."""
         self.touched = self.now
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the clock."""
+        self.clock.stepped += timedelta(seconds=seconds)
+        self.steps.append((self.now, seconds))
+        self.touch()
+        self.trace.note(f"! clock {seconds}")
 
     @property
     def is_up(self) -> bool:
@@ -148,6 +158,7 @@ class SimWorld(World):
 
     async def _boot(self) -> None:
         self.lives += 1
+        self.boots.append(self.now)
         self._died, self._is_down = asyncio.Event(), asyncio.Event()
         self.life = Life(self.lives, self.now, on_death=self._died.set)
         self.store.life = self.bus.life = self.vaults.life = self.life

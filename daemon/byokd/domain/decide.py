@@ -36,6 +36,7 @@ class Look:
         newest: what GET told of the key identifier; None when it was not asked.
         candidate: what proving `newest` gave; None when it is no candidate.
         unpinned: what GET told of a pinned key without its version; None when it was not asked, as mostly.
+        stood: how long each suspicion had stood when the look began; None: as long as it has at its end.
     """
 
     seen: tuple[Seen, ...]
@@ -43,6 +44,7 @@ class Look:
     candidate: CandidateAnswer | None
     detected_by: DetectedBy
     unpinned: FactsAnswer | None = None
+    stood: Mapping[WrappingVersionId, timedelta] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,13 @@ def decide(watch: Watch, look: Look, *, now: datetime, policy: Policy, jitter: f
         observation = judge(seen)
         observations[version.id] = observation
         verdicts[version.id] = weigh(
-            version.verdict, observation, now=now, policy=policy, detected_by=look.detected_by, braked=braked
+            version.verdict,
+            observation,
+            now=now,
+            policy=policy,
+            detected_by=look.detected_by,
+            braked=braked,
+            stood=None if look.stood is None else look.stood.get(version.id),
         )
     adoption = _adoption(watch, look, now=now) if observations[watch.current].outcome is Outcome.USABLE else None
     warnings = warn.warnings(_sight(watch, look, now=now, policy=policy))

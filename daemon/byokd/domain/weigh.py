@@ -22,6 +22,7 @@ class Weighing:
         verdict: as stored.
         seen: what was seen now.
         braked: whether the brake holds back what our own fault can cause.
+        stood: how long the suspicion had stood when the look began; None: as long as it has now.
     """
 
     verdict: Verdict
@@ -30,6 +31,7 @@ class Weighing:
     policy: Policy
     detected_by: DetectedBy
     braked: bool
+    stood: timedelta | None = None
 
     @property
     def reason(self) -> Reason:
@@ -137,7 +139,8 @@ def denied_too_soon(case: Weighing) -> Verdict | None:
     wait = confirm_after(case.reason, case.policy)
     if not case.was_usable:
         wait = max(wait, steadiness(case.verdict, case.policy, now=case.now))
-    if case.now - suspicion.since >= wait:
+    stood = case.now - suspicion.since if case.stood is None else case.stood
+    if stood >= wait * PUNCTUAL:
         return None
     if case.reason in SLOW and suspicion.reason not in SLOW:
         return (
@@ -179,6 +182,9 @@ RULES: tuple[Rule, ...] = (
 )
 """How verdicts come and go, in the order in which it is read."""
 
+PUNCTUAL = 0.999
+"""Share of a wait after which it is over: clocks are slewed by half of that, and who comes early would wait once more."""
+
 SLOW = frozenset({Reason.NETWORK_BLOCKED, Reason.VAULT_NOT_FOUND})
 """Denials that say nothing of the key and are often about ourselves: they have to stand for longer."""
 
@@ -191,9 +197,10 @@ def weigh(
     policy: Policy,
     detected_by: DetectedBy,
     braked: bool = False,
+    stood: timedelta | None = None,
 ) -> Verdict:
     """Give the verdict after one more observation of its version."""
-    case = Weighing(verdict, observation, now, policy, detected_by, braked)
+    case = Weighing(verdict, observation, now, policy, detected_by, braked, stood)
     for rule in RULES:
         if (weighed := rule(case)) is not None:
             return weighed

@@ -34,6 +34,7 @@ from byokd.runtime.pace import Heard
 from byokd.runtime.rationing import PATIENCE, Patience, own_limit
 from byokd.runtime.seldom import Seldom
 from byokd.runtime.sightings import Sightings
+from byokd.runtime.standing import Standing
 
 PROBE_BYTES = 32
 
@@ -112,9 +113,11 @@ class Checker:
         doubts: Doubts,
         sightings: Sightings,
         brakeman: Brakeman,
+        standing: Standing,
     ) -> None:
         """Take the collaborators; `fresh_keys` opens a new connection for every call, for confirmations."""
         self._sightings = sightings
+        self._standing = standing
         self._doubts = doubts
         self._brakeman = brakeman
         self._store = store
@@ -157,7 +160,7 @@ class Checker:
 
     async def _conclude(self, watch: Watch, look: Look) -> Checked:
         """Decide and commit what follows, if anything does."""
-        now = self._clock.now()
+        now, instant = self._clock.now(), self._clock.monotonic()
         jitter = self._randomness.uniform(-1, 1)
         heard = Heard.of(seen.probe for seen in look.seen)
         judged = await self._brakeman.decide(watch, look, now=now, jitter=jitter)
@@ -165,6 +168,7 @@ class Checker:
         if not decision.changes:
             return Checked(watch, decision, heard)
         committed = await self._store.commit_decision(watch, decision, now=now, brake_revision=judged.brake_revision)
+        self._standing.note(committed, now=now, instant=instant)
         self._report(watch, decision)
         self._brakeman.noticed(watch, committed)
         return Checked(committed, decision, heard)
@@ -181,6 +185,7 @@ class Checker:
         return await self._conclude(watch, Look(seen, None, None, DetectedBy.POLL))
 
     async def _look(self, calls: Round, watch: Watch, detected_by: DetectedBy) -> Look:
+        stood = self._standing.of(watch)
         # The current version first: on a slow vault the deadline must not always cut off the one that matters most.
         ordered = sorted(watch.versions, key=lambda version: version.id != watch.current)
         probes = [(version, await self._probe(calls, watch, version)) for version in ordered]
@@ -198,7 +203,7 @@ class Checker:
         )
         if current_opens and (found := candidate(watch, newest, now=now)) is not None:
             proof = await prove(calls, _target(watch, watch.key.at(found.version)), self._randomness)
-        look = Look(tuple(seen), newest, proof, detected_by)
+        look = Look(tuple(seen), newest, proof, detected_by, stood=stood)
         return await self._look_aside(calls, watch, look) if current_opens and proof is None else look
 
     async def _look_aside(self, calls: Round, watch: Watch, look: Look) -> Look:

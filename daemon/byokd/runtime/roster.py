@@ -29,6 +29,7 @@ class Entry:
         hinted_at: when the last check that followed a hint began.
         echo_at: when to look once more after a hint, for what takes a few seconds to reach all of a vault.
         askers: who waits for the outcome of the next check.
+        outcome_unknown: whether its last commit may or may not have come about.
     """
 
     watch: Watch
@@ -40,6 +41,7 @@ class Entry:
     hinted_at: float = -math.inf
     echo_at: float | None = None
     askers: list[asyncio.Future[Checked | None]] = field(default_factory=list)
+    outcome_unknown: bool = False
 
     @property
     def suspected(self) -> bool:

@@ -293,6 +293,7 @@ class Scheduler:
     async def _presume(self, entry: Entry, pace: Pace, reason: Reason) -> None:
         due = self._clock.monotonic() + STORE_RETRY_SECONDS
         try:
+            await self._make_sure(entry)
             checked = await self._checker.presume(entry.watch, reason)
             entry.watch = checked.watch
             due = max(self._clock.monotonic(), pace.next_try)
@@ -301,6 +302,7 @@ class Scheduler:
         except StaleError:
             due = await self._reread(entry)
         except StoreUnavailableError as error:
+            entry.outcome_unknown = True
             self._health.trouble(Component.STORE, str(error), hint=error.hint)
         finally:
             self._end(entry, due)
@@ -309,6 +311,7 @@ class Scheduler:
         askers, entry.askers = entry.askers, []
         due, concluded = self._clock.monotonic() + STORE_RETRY_SECONDS, False
         try:
+            await self._make_sure(entry)
             checked = await self._checker.check(entry.watch, detected_by=detected_by)
             due, concluded = self._settle(entry, pace, checked), True
             for asker in askers:
@@ -317,6 +320,7 @@ class Scheduler:
         except StaleError:
             due = await self._reread(entry)
         except StoreUnavailableError as error:
+            entry.outcome_unknown = True
             self._health.trouble(Component.STORE, str(error), hint=error.hint)
         except Exception:  # noqa: BLE001 - see below
             # One customer's vault must not stop the checks of all others; the log tells, the watch is tried again.
@@ -346,9 +350,29 @@ class Scheduler:
             self._keeper.changed(entry.watch, pace)
         return max(now + due_in(decision.next_due, self._clock.now()), pace.next_try)
 
+    async def _make_sure(self, entry: Entry) -> None:
+        """Read a watch again whose last commit may or may not have come about.
+
+        What is believed of it decides what a look changes: a suspicion that is stored unknown to us would stay for
+        ever, however often the version is found usable, and after a restart a single denial would confirm it.
+
+        Raises:
+            StoreUnavailableError: it still cannot be known.
+            StaleError: the watch is not as it was believed to be, or gone.
+        """
+        if entry.outcome_unknown:
+            found = await self._store.watch(entry.watch.id)
+            entry.outcome_unknown = False
+            if found is None or found.revision != entry.watch.revision:
+                raise StaleError("the commit whose outcome was unknown came about")
+
     async def _reread(self, entry: Entry) -> float:
         """Read a watch that somebody else has changed, to check it again at once."""
-        found = await self._store.watch(entry.watch.id)
+        try:
+            found = await self._store.watch(entry.watch.id)
+        except StoreUnavailableError:
+            entry.outcome_unknown = True
+            return self._clock.monotonic() + STORE_RETRY_SECONDS
         if found is None:
             self._drop(entry.watch.id)
         else:

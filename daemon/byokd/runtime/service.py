@@ -36,6 +36,7 @@ from byokd.runtime.second_opinions import SecondOpinions
 from byokd.runtime.service_keys import HeardSealer, prove_service_keys
 from byokd.runtime.service_manager import Reporter
 from byokd.runtime.sightings import Sightings
+from byokd.runtime.standing import Standing
 from byokd.runtime.tailing import Tailing
 from byokd.runtime.unwrapping import LiveUnwraps
 from byokd.runtime.values import ProtectedValues
@@ -78,6 +79,7 @@ class Service:
     publisher: Publisher
     presence: Presence
     tailing: Tailing
+    standing: Standing
     rations: Rations
 
     def __init__(self, settings: Settings, outside: Outside, *, before: "Service | None" = None) -> None:
@@ -103,6 +105,7 @@ class Service:
         self.rations = rations.with_share(share)
         self._join_own_faults(before)
         self.keys = self._keys_for(Priority.USE)
+        self.standing = Standing(outside.clock) if before is None else before.standing
         if before is None or before.settings.mqtt != settings.mqtt:
             self._join_bus()
         else:
@@ -174,6 +177,7 @@ class Service:
             doubts=self.doubts,
             sightings=self.sightings,
             brakeman=self.brakeman,
+            standing=self.standing,
         )
         self.scheduler = Scheduler(
             self.store,

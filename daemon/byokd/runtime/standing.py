@@ -1,0 +1,44 @@
+"""How long suspicions have stood, so that neither a set clock nor a slow look makes one denial pass for two."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from byokd.domain.identifiers import WrappingVersionId
+from byokd.domain.verdict import Watch
+from byokd.ports import Clock
+
+MOST: Final = 100_000
+"""Suspicions known at once, about 20 MB. Of those beyond, only the time of day tells how long they have stood."""
+
+
+class Standing:
+    """Goes by the time of day, which outlives the process, and by the monotonic clock, which nobody sets.
+
+    What counts is whichever says less: a clock that is set forward must not confirm a denial.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._begun: dict[WrappingVersionId, tuple[datetime, float]] = {}
+
+    def note(self, watch: Watch, *, now: datetime, instant: float) -> None:
+        """Take over what is stored of a watch since this moment, which both clocks tell."""
+        for version in watch.versions:
+            suspicion, known = version.verdict.suspicion, self._begun.get(version.id)
+            if suspicion is None:
+                self._begun.pop(version.id, None)
+            elif (known is None and len(self._begun) < MOST) or (known is not None and known[0] != suspicion.since):
+                self._begun[version.id] = (suspicion.since, instant - (now - suspicion.since).total_seconds())
+
+    def of(self, watch: Watch) -> Mapping[WrappingVersionId, timedelta]:
+        """Give how long the suspicions of a watch have stood by now."""
+        now, instant = self._clock.now(), self._clock.monotonic()
+        stood = {}
+        for version in watch.versions:
+            suspicion, known = version.verdict.suspicion, self._begun.get(version.id)
+            if suspicion is not None:
+                stood[version.id] = now - suspicion.since
+                if known is not None and known[0] == suspicion.since:
+                    stood[version.id] = min(stood[version.id], timedelta(seconds=instant - known[1]))
+        return stood
