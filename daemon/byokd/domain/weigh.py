@@ -183,7 +183,7 @@ RULES: tuple[Rule, ...] = (
 """How verdicts come and go, in the order in which it is read."""
 
 PUNCTUAL = 0.999
-"""Share of a wait after which it is over: clocks are slewed by half of that, and who comes early would wait once more."""
+"""Share of a wait after which it is over: clocks are slewed by half of that, and who is early would wait once more."""
 
 SLOW = frozenset({Reason.NETWORK_BLOCKED, Reason.VAULT_NOT_FOUND})
 """Denials that say nothing of the key and are often about ourselves: they have to stand for longer."""
