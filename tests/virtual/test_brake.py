@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from byokd.domain.brake import ReleaseCause
-from byokd.domain.vocabulary import RefusalKind
+from byokd.domain.vocabulary import DetectedBy, Reason, RefusalKind
 from byokd.runtime.unusable import UnusableError
 from virtual.fleets import (
     ENGAGED,
@@ -273,6 +273,25 @@ async def test_a_start_in_the_first_seconds_of_a_fault_loses_nobody(world: World
         await world.restart()
         await until(lambda: all_held(world, customers), seconds=2 * BOUND)
         assert closed(world, customers) == []
+
+
+async def test_while_nobody_else_answers_several_denials_wait_but_not_for_long(world: World) -> None:
+    async with world.running():
+        customers = await fleet(world, 40)
+        for customer in customers[3:]:
+            customer.vault.strike(Reason.TIMED_OUT)
+        await asyncio.sleep(2 * MINUTE)
+        break_credential(customers[:3])
+        for customer in customers[:3]:
+            (watch,) = [one for one in await world.sql.watches() if one.key == customer.keys[0]]
+            world.service.scheduler.hint(watch.id, detected_by=DetectedBy.HINT)
+        await asyncio.sleep(BOUND)
+        refusals = [
+            min(call.time for call in one.vault.calls if call.outcome == "AccessDenied") for one in customers[:3]
+        ]
+        told = [world.told(one.accounts[0], INACCESSIBLE)[0]["at"] for one in customers[:3]]
+        assert all(15 < at - first < 30 for first, at in zip(refusals, told, strict=True))
+        assert of_service(world, ENGAGED) == []
 
 
 async def test_the_first_denial_has_ten_others_looked_at(world: World) -> None:
