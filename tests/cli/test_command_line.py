@@ -49,7 +49,7 @@ def test_the_version_loads_no_other_command() -> None:
 
 def test_help_lists_every_command_with_its_help() -> None:
     commands = main.list_commands(click.Context(main))
-    names = "accounts audit check check-config db demo doctor emulator explain keys reload republish run version watch"
+    names = "accounts audit brake check check-config db demo doctor emulator explain keys reload republish run version watch"
     assert commands == names.split()
     shown = CliRunner().invoke(main, ["--help"]).output
     for name in commands:
