@@ -1,0 +1,10 @@
+"""Seeds that once failed, each with what it showed. They are run every time."""
+
+REGRESSIONS = {
+    2: "a clock that was set forward confirmed a denial",
+    11: "a second look right after the first counted, because GET was slow to explain it",
+    19: "the same, while the key was made anew",
+    268: "a reload forgot how long a suspicion had stood, and the clock was set forward",
+    460: "a suspicion whose commit was taken for lost stayed for ever, however often the version was usable",
+    489: "two watches of one version confirm each other's denials, each on looks of its own",
+}
