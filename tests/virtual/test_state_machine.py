@@ -29,6 +29,8 @@ from virtual.vaults import SLOWLY, Mishap, Vault
 from virtual.world import HOUR, VirtualClock, World, account_id, spec_of
 
 SILENCES = (Reason.THROTTLED, Reason.VAULT_ERROR, Reason.TOKEN_UNAVAILABLE, Mishap.HANG, Mishap.SLOW, Mishap.DEFECT)
+WAITS = st.sampled_from([0.0, 0.0, 1.0, 6.0, 70.0, 400.0])
+WHICH = st.integers(0, 1)
 BETWEEN_LOOKS, MOST_LOOKS = 20.0, 360
 RECONNECTED = 100.0
 """Seconds after which a broker that is back has been found again, and been told what it lost."""
@@ -89,6 +91,9 @@ class Story(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self.time_heals()
+            for which in range(len(self.customers)):
+                self.give_back(which=which, wait=0)
+            self.time_heals()
             self.run(self.world.stop())
         finally:
             self.run(self.world.crash())
@@ -97,35 +102,38 @@ class Story(RuleBasedStateMachine):
 
     # What customers do.
 
-    @rule(which=st.integers(0, 1))
-    def rotate(self, which: int) -> None:
+    @rule(which=WHICH, wait=WAITS)
+    def rotate(self, which: int, wait: float) -> None:
         customer = self.customers[which]
         self.changing(customer)
         self.run(self.new_version(customer))
+        self.run(asyncio.sleep(wait))
 
     async def new_version(self, customer: Customer) -> None:
         customer.vault.rotate()
         customer.versions.append(customer.vault.key().newest.id)
 
-    @rule(which=st.integers(0, 1), back=st.integers(1, 2))
-    def disable(self, which: int, back: int) -> None:
+    @rule(which=WHICH, back=st.integers(1, 2), wait=WAITS)
+    def disable(self, which: int, back: int, wait: float) -> None:
         customer = self.customers[which]
         self.changing(customer)
         place = -min(back, len(customer.versions))
         customer.vault.disable(version=place)
         customer.disabled.add(customer.versions[place])
+        self.run(asyncio.sleep(wait))
 
-    @rule(which=st.integers(0, 1), reason=st.sampled_from([Reason.ACCESS_DENIED, Reason.KEY_NOT_FOUND]))
-    def take_away(self, which: int, reason: Reason) -> None:
+    @rule(which=WHICH, reason=st.sampled_from([Reason.ACCESS_DENIED, Reason.KEY_NOT_FOUND]), wait=WAITS)
+    def take_away(self, which: int, reason: Reason, wait: float) -> None:
         customer = self.customers[which]
         if customer.whole is None:
             self.changing(customer)
             customer.whole = reason
             take = customer.vault.revoke if reason is Reason.ACCESS_DENIED else customer.vault.delete
             take()
+        self.run(asyncio.sleep(wait))
 
-    @rule(which=st.integers(0, 1))
-    def give_back(self, which: int) -> None:
+    @rule(which=WHICH, wait=WAITS)
+    def give_back(self, which: int, wait: float) -> None:
         customer = self.customers[which]
         self.changing(customer)
         customer.disabled.clear()
@@ -133,6 +141,7 @@ class Story(RuleBasedStateMachine):
         customer.vault.enable()
         customer.vault.recover()
         customer.vault.grant()
+        self.run(asyncio.sleep(wait))
 
     def changing(self, customer: Customer) -> None:
         """Note until when versions were refused that soon may not be any more."""
@@ -141,19 +150,21 @@ class Story(RuleBasedStateMachine):
 
     # What bad luck does.
 
-    @rule(which=st.integers(0, 1), what=st.sampled_from(SILENCES), count=st.sampled_from([1, 4, 30]))
-    def silence(self, which: int, what: Reason | Mishap, count: int) -> None:
+    @rule(which=WHICH, what=st.sampled_from(SILENCES), count=st.sampled_from([1, 4, 30]), wait=WAITS)
+    def silence(self, which: int, what: Reason | Mishap, count: int, wait: float) -> None:
         self.troubled = True
         self.customers[which].vault.strike(what, count=count)
+        self.run(asyncio.sleep(wait))
 
     @precondition(lambda self: not self.odd)
-    @rule(which=st.integers(0, 1), what=st.sampled_from([RefusalKind.ACCESS_DENIED, Mishap.WRONG_VALUE]))
-    def odd_answer(self, which: int, what: RefusalKind | Mishap) -> None:
+    @rule(which=WHICH, what=st.sampled_from([RefusalKind.ACCESS_DENIED, Mishap.WRONG_VALUE]), wait=WAITS)
+    def odd_answer(self, which: int, what: RefusalKind | Mishap, wait: float) -> None:
         """One only: two of them might meet, and that is what a denial looks like."""
         self.odd = self.troubled = True
         self.customers[which].vault.strike(what, "unwrapKey", count=1)
+        self.run(asyncio.sleep(wait))
 
-    @rule(which=st.integers(0, 1), count=st.integers(1, 3))
+    @rule(which=WHICH, count=st.integers(1, 3))
     def stale(self, which: int, count: int) -> None:
         self.customers[which].vault.strike(Mishap.STALE, "get", count=count)
 
@@ -182,7 +193,7 @@ class Story(RuleBasedStateMachine):
     # What the operator does.
 
     @precondition(lambda self: self.up)
-    @rule(number=st.integers(1, 4), which=st.integers(0, 1), pinned=st.booleans())
+    @rule(number=st.integers(1, 4), which=WHICH, pinned=st.booleans())
     def register(self, number: int, which: int, pinned: bool) -> None:  # noqa: FBT001 - drawn
         account, customer = account_id(number), self.customers[which]
         if account in self.wraps:
@@ -228,9 +239,9 @@ class Story(RuleBasedStateMachine):
         self.run(self.world.start())
         self.up = True
 
-    @rule(seconds=st.sampled_from([0.05, 1, 6, 20, 70, 400]))
-    def time_passes(self, seconds: float) -> None:
-        self.run(asyncio.sleep(seconds))
+    @rule(wait=WAITS)
+    def time_passes(self, wait: float) -> None:
+        self.run(asyncio.sleep(wait))
 
     @rule()
     def time_heals(self) -> None:
