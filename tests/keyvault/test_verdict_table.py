@@ -18,6 +18,8 @@ from byokd.runtime.checker import Checker, Round
 from byokd.runtime.clock import SystemClock, SystemRandomness
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics
+from byokd.runtime.sightings import Sightings
+from byokd.runtime.standing import Standing
 from byokd.settings import VaultSettings
 from domain.scenes import DENIALS, POLICY, TROUBLE
 from keyvault.double import Double, Tokens, answer, challenge
@@ -219,7 +221,8 @@ async def look(keys: KeyService, *, deadline: timedelta) -> str:
     """Look once, as the checker does, decide, and say it in the table's words."""
     clock = SystemClock()
     doubts = Doubts(clock, memory=deadline)
-    more = {"clock": clock, "randomness": SystemRandomness(), "policy": POLICY, "metrics": Metrics(), "doubts": doubts}
+    more = {"clock": clock, "randomness": SystemRandomness(), "metrics": Metrics(), "doubts": doubts}
+    more |= {"sightings": Sightings(), "standing": Standing(clock), "brakeman": None}
     checker = Checker(None, keys, fresh_keys=keys, deadline=deadline, **more)
     found = await checker._look(Round(keys, clock, deadline=deadline), WATCH, DetectedBy.POLL)
     decision = decide(WATCH, found, now=clock.now(), policy=POLICY, jitter=0.0)

@@ -51,7 +51,8 @@ def key(
     """The answer to GET; `more` are attributes, but for `kty` and `kid`."""
     told = {"kid": more.pop("kid", kid(version)), "kty": more.pop("kty", "RSA"), "e": "AQAB"}
     told |= {"n": encoded(b"\xff" * (bits // 8)), "key_ops": ops.split()}
-    return answer(200, {"key": told, "attributes": {"enabled": True, "created": made, **more}})
+    attributes = {"enabled": True, "created": made, "recoveryLevel": "Recoverable", **more}
+    return answer(200, {"key": told, "attributes": attributes})
 
 
 def newer(**changes: object) -> bytes:
