@@ -1,4 +1,5 @@
 """`make simulate`: many seeds, some of them twice; or one with its trace; or with a bug planted."""
+# ruff: noqa: T201 - it prints what it found
 
 import argparse
 import hashlib
@@ -13,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from simulation import bugs, report
-from simulation.seed import Lived, live
+from simulation.seed import ERROR, Lived, live
 
 TWICE_EVERY = 10
 LAST_LINES = 40
@@ -66,7 +67,7 @@ def _lives(seeds: Sequence[int], bug: str | None) -> list[Lived]:
     results = []
     for seed in seeds:
         results.append(live(seed))
-        if bug and results[-1].invariant:
+        if bug and results[-1].invariant not in {None, ERROR}:
             break
     return results
 
@@ -138,7 +139,7 @@ def _find(bug: str, seeds: range, jobs: int) -> Lived | None:
     with ProcessPoolExecutor(jobs) as pool:
         doing = [pool.submit(_lives, chunk, bug) for chunk in _chunks(seeds, 5)]
         for done in as_completed(doing):
-            found += [one for one in done.result() if one.invariant]
+            found += [one for one in done.result() if one.invariant not in {None, ERROR}]
             if found:
                 pool.shutdown(wait=True, cancel_futures=True)
                 break

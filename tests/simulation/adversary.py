@@ -6,7 +6,7 @@ from datetime import timedelta
 from random import Random
 
 from byokd.domain.answers import WRAPPING_OPERATIONS
-from byokd.domain.identifiers import KeyIdentifier, WatchId
+from byokd.domain.identifiers import WatchId
 from byokd.domain.vocabulary import DetectedBy, Reason, RefusalKind
 from simulation.oracle import Oracle
 from simulation.vaults import Look, SimVault
@@ -105,9 +105,9 @@ class Adversary:
         self._hint_revoked(vault)
         self.later(lambda: self._enable(vault, version, enabled=True))
 
-    def _hint_revoked(self, vault: SimVault) -> None:
+    def _hint_revoked(self, vault: SimVault, *, often: float = 0.4) -> None:
         """Event Grid may tell, and soon."""
-        if self.chance.random() < 0.4 and self.world.is_up and not vault.faults:
+        if self.chance.random() < often and self.world.is_up and not vault.faults:
             checks = self.world.settings.checks
             within = (2 * checks.deadline + checks.confirm_after).total_seconds() + 5
             quiet = self.oracle.prompt
@@ -116,21 +116,25 @@ class Adversary:
 
     def disable_during_a_check(self) -> None:
         """Just after a probe was answered, and the hint comes while that check still runs."""
-        vault, name = self.place()
-        version = vault.keys[name].newest
-        until = self.world.now + 150
+        wrapping = {account.version for account in self.oracle.rows.accounts.values()}
+        rows = [row for row in self.oracle.rows.versions.values() if row.id in wrapping and row.current]
+        if not rows:
+            return
+        target, until = self.chance.choice(rows).target, self.world.now + 150
+        vault = self.world.vaults.vaults[target.key.host]
+        version = vault.version(target.key)
+        if version is None:
+            return
 
         def answered(look: Look) -> None:
-            if look.target.key.host != vault.host and self.world.now < until:
-                return
-            self.world.vaults.on_probe = lambda _: None
-            if not self.is_calm and self.world.now < until:
+            if look.target == target and not self.is_calm and self.world.now < until:
+                self.world.vaults.on_probe = lambda _: None
                 self._enable(vault, version, enabled=False)
-                self._hint_revoked(vault)
+                self._hint_revoked(vault, often=1)
                 self.later(lambda: self._enable(vault, version, enabled=True), within=40)
 
         self.world.vaults.on_probe = answered
-        self.hint(vault, name)
+        self.hint(vault)
 
     def delete(self) -> None:
         vault, name = self.place()
@@ -281,6 +285,17 @@ class Adversary:
         self.change(vault, "stale")
         vault.strike(Mishap.STALE, "get", count=self.chance.randint(1, 5))
 
+    def stale_after_two_rotations(self) -> None:
+        """The version between was never seen, until a copy that lags behind shows it as the newest."""
+        vault, name = self.place()
+        if len(vault.keys[name].versions) < 8:
+            self.change(vault, "rotate twice", name)
+            vault.rotate(name)
+            self.later(lambda: vault.rotate(name) and None, often=1, within=1.5)
+            self.later(lambda: self.hint(vault, name) and None, often=1, within=2.0)
+            self.later(lambda: vault.strike(Mishap.STALE, "get", count=2), often=1, within=12.0)
+            self.later(lambda: self.hint(vault, name) and None, often=1, within=13.0)
+
     def slow(self) -> None:
         vault, _ = self.place()
         self.change(vault, "slow")
@@ -308,7 +323,6 @@ class Adversary:
 
             self.catching_up.append(back)
             self.later(back, often=1, within=self.chance.choice((3.0, 20.0, 240.0)))
-
 
     # --- bad luck of our own
 

@@ -81,7 +81,9 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     "clock-step-confirms": (
         Plant("runtime.standing", "Standing.of", "known is not None and known[0] == suspicion.since", "False"),
     ),
-    "slow-look-confirms": (Plant("runtime.checker", "Checker._look", "proof, detected_by, stood)", "proof, detected_by)"),),
+    "slow-look-confirms": (
+        Plant("runtime.checker", "Checker._look", "proof, detected_by, stood)", "proof, detected_by)"),
+    ),
     "old-connection-confirms": (
         Plant("runtime.checker", "Checker.check", "self._fresh_keys if suspected else self._keys", "self._keys"),
     ),
@@ -105,8 +107,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "stale-get-adopted": (
         Plant(
-            "domain.decide", "_newer", "not older and newest.version not in watch.adopted",
-            "newest.version != watch.current_version.version",
+            "domain.decide", "_newer", "not older and", "",
         ),
     ),
     "pinned-key-rotated": (
@@ -138,12 +139,12 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "acknowledged-before-sent": (
         Plant(
-            "runtime.publisher", "Publisher._scan", "            await self._send(",
-            "            await self._outbox.mark([row.number for row in rows])\n            await self._send(",
+            "runtime.publisher", "Publisher._scan", "        await self._send(",
+            "        await self._outbox.mark([row.number for row in rows])\n        await self._send(",
         ),
     ),
     "refused-is-overtaken": (
-        Plant("runtime.publisher", "Publisher._send_lane", "str(refusal))\n                    return", "str(refusal))"),
+        Plant("runtime.publisher", "Publisher._send_lane", "str(refusal))\n                return", "str(refusal))"),
     ),
     "marker-ahead": (
         Plant("adapters.sql.outbox", "contiguous", "if first is None else first - 1", ""),
@@ -161,7 +162,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
         Plant("adapters.sql.verdicts", "follow_verdicts", "for row in rows:", "for row in rows[1:]:"),
     ),
     "plaintext-kept-after-denial": (
-        Plant("runtime.plaintext", "PlaintextKeys._drop_denied", "count = self._drop(", "count = len("),
+        Plant("runtime.plaintext", "PlaintextKeys._drop_denied", "self._drop(tuple(self._of_target.get(target, ())), Drop.DENIED)", "0"),
         Plant(
             "runtime.plaintext", "PlaintextKeys._keeps",
             "not gate.is_suspected and (target is None or not self._doubts.is_in_doubt(target))", "True",
@@ -176,8 +177,8 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "gate-left-open": (
         Plant(
-            "runtime.plaintext", "PlaintextKeys.gate", "if standing.outcome is Outcome.DENIED:\n            raise",
-            "if False:\n            raise",
+            "runtime.plaintext", "PlaintextKeys.gate", "if standing.outcome is Outcome.DENIED:\n        raise",
+            "if False:\n        raise",
         ),
     ),
 }  # fmt: skip

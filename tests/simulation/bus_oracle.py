@@ -5,7 +5,7 @@ import json
 from byokd.adapters.sql.audit import Audit
 from byokd.ports import BusMessage
 from simulation.rows import Rows
-from simulation.trace import Violation
+from simulation.trace import ViolatedError
 from simulation.world import SimWorld
 from virtual.world import PREFIX
 
@@ -49,12 +49,12 @@ class BusOracle:
     def _check_sequence(self, incarnation: str, sequence: int, stream: str) -> None:
         wanted = self._next.get(incarnation, 0) + 1
         if sequence != wanted:
-            raise Violation(GAPS, f"{stream}: event {sequence} follows {wanted - 1} in {incarnation}")
+            raise ViolatedError(GAPS, f"{stream}: event {sequence} follows {wanted - 1} in {incarnation}")
         self._next[incarnation] = sequence
 
     def on_retired(self, identifier: str) -> None:
         if any(row.identifier == identifier for row in self._rows.keys):
-            raise Violation("9 retired versions are unused", f"{identifier} still wraps")
+            raise ViolatedError("9 retired versions are unused", f"{identifier} still wraps")
 
     def on_message(self, message: BusMessage) -> None:
         if not message.topic.endswith("/events"):
@@ -63,18 +63,18 @@ class BusOracle:
         known = self._numbers.get(event["id"])
         self._world.bus.memory.kept[event["id"]] = None
         if known is None:
-            raise Violation(COMMITTED, f"{event['type']} {event['id']} on {message.topic}")
+            raise ViolatedError(COMMITTED, f"{event['type']} {event['id']} on {message.topic}")
         number, stream = known
         shown = self._shown.get(stream, 0)
         if event["id"] in self._seen:
             self._world.trace.count("event sent again")
         elif number < shown:
-            raise Violation(ORDER, f"{stream}: event {number} came after {shown}")
+            raise ViolatedError(ORDER, f"{stream}: event {number} came after {shown}")
         else:
             self._seen[event["id"]] = None
             between = [one for one in self._streams[stream] if shown < one < number]
             if between:
-                raise Violation(ORDER, f"{stream}: event {number} came before {between}")
+                raise ViolatedError(ORDER, f"{stream}: event {number} came before {between}")
         self._shown[stream] = max(shown, number)
 
     def has_all(self) -> bool:
@@ -85,14 +85,14 @@ class BusOracle:
         kept = self._world.bus.memory.kept
         missing = [f"{number} {stream}" for id_, (number, stream) in self._numbers.items() if id_ not in self._seen]
         if missing:
-            raise Violation(REACHES, f"never came: {missing[:5]}")
+            raise ViolatedError(REACHES, f"never came: {missing[:5]}")
         forgotten = [number for id_, (number, _) in self._numbers.items() if id_ not in kept and number > self.excused]
         if forgotten:
-            raise Violation(REACHES, f"not sent again to the broker that lost them: {forgotten[:5]}")
+            raise ViolatedError(REACHES, f"not sent again to the broker that lost them: {forgotten[:5]}")
         self._check_retained()
         audit = Audit(self._world.sql._runner.writer, self._world.auditor)
         if (defect := next(audit.defects(), None)) is not None:
-            raise Violation(SIGNED, str(defect))
+            raise ViolatedError(SIGNED, str(defect))
 
     excused = 0
     """The last event that a broker may have lost for good: it came back without the marker."""
@@ -103,7 +103,7 @@ class BusOracle:
     def _check_retained(self) -> None:
         wrong = self.retained_wrong()
         if wrong is not None:
-            raise Violation(RETAINED, wrong)
+            raise ViolatedError(RETAINED, wrong)
 
     def retained_wrong(self) -> str | None:
         """What the bus retains otherwise than it is committed."""

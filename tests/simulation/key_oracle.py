@@ -1,4 +1,4 @@
-"""No account key is lost: each opens as it did when it was made, every wrap was proved, and none goes before its time."""
+"""No account key is lost: each opens as it did at first, every wrap was proved, and none goes before its time."""
 
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.domain.identifiers import AccountId, KeyIdentifier
@@ -6,7 +6,7 @@ from byokd.domain.payload import Payload
 from byokd.records import SealedKey, WrappedKey
 from byokd.runtime.layers import Layers
 from simulation.rows import KeyRow, Rows
-from simulation.trace import Violation
+from simulation.trace import ViolatedError
 from simulation.world import SimWorld
 
 LOST = "1 no account key is lost"
@@ -37,7 +37,7 @@ class KeyOracle:
                 current[row.account] = row.generation
         wanted = {account.id: account.generation for account in self._rows.accounts.values()}
         if current != wanted:
-            raise Violation(LOST, f"generations of current wraps are {current}, of accounts {wanted}")
+            raise ViolatedError(LOST, f"generations of current wraps are {current}, of accounts {wanted}")
         self._look_for_erased(rows)
         self._seen = rows
 
@@ -51,12 +51,12 @@ class KeyOracle:
         )
         try:
             payload = self._payload(wrapped, row)
-        except Violation:
+        except ViolatedError:
             raise
         except Exception as error:
-            raise Violation(LOST, f"{account.name} generation {row.generation} does not open: {error!r}") from error
+            raise ViolatedError(LOST, f"{account.name} generation {row.generation} does not open: {error!r}") from error
         if self.secrets.setdefault(row.incarnation, payload.account_key) != payload.account_key:
-            raise Violation(LOST, f"{account.name} generation {row.generation} opens to another key than it had")
+            raise ViolatedError(LOST, f"{account.name} generation {row.generation} opens to another key than it had")
 
     def _payload(self, wrapped: WrappedKey, row: KeyRow) -> Payload:
         wrap = self._layers.uncover(wrapped)
@@ -64,14 +64,18 @@ class KeyOracle:
             return self._layers.unwrap(wrapped, wrap)
         version, data = self._world.vaults.wraps[wrap.inner]
         if wrapped.key_identifier.version != version:
-            raise Violation(LOST, f"the record of {wrapped.account.name} names another version than the one that wrapped")
+            raise ViolatedError(
+                LOST, f"the record of {wrapped.account.name} names another version than the one that wrapped"
+            )
         if wrap.inner not in self._world.vaults.proved:
-            raise Violation(LOST, f"a wrap of {wrapped.account.name} was stored that was never unwrapped")
+            raise ViolatedError(LOST, f"a wrap of {wrapped.account.name} was stored that was never unwrapped")
         stored = None if row.version is None else self._rows.versions.get(row.version)
         if stored is None or stored.target.key != wrapped.key_identifier:
-            raise Violation(LOST, f"{wrapped.account.name}: the wrap's version is {wrapped.key_identifier}, not {stored}")
+            raise ViolatedError(
+                LOST, f"{wrapped.account.name}: the wrap's version is {wrapped.key_identifier}, not {stored}"
+            )
         if stored.pinned and not stored.current:
-            raise Violation(PINNED, f"{wrapped.account.name} was moved off its pinned version")
+            raise ViolatedError(PINNED, f"{wrapped.account.name} was moved off its pinned version")
         return self._layers.read(wrapped, wrap, data)
 
     def _look_for_erased(self, rows: dict[tuple[str, int], KeyRow]) -> None:
@@ -83,12 +87,12 @@ class KeyOracle:
                 continue
             row = self._seen[place]
             if row.superseded is None or now - row.superseded < settle:
-                raise Violation(LOST, f"the wrap {place[1]} of {row.account.name} was erased too early")
+                raise ViolatedError(LOST, f"the wrap {place[1]} of {row.account.name} was erased too early")
             standing = None if account.version is None else self._rows.versions[account.version]
             if standing is not None and not standing.is_well:
-                raise Violation(LOST, f"the wrap {place[1]} of {row.account.name} was erased while {standing}")
+                raise ViolatedError(LOST, f"the wrap {place[1]} of {row.account.name} was erased while {standing}")
 
     def retired(self, identifier: str) -> None:
         """A version was told to be unused."""
         if any(row.identifier == identifier for row in self._rows.keys):
-            raise Violation(UNUSED, f"{identifier} still wraps")
+            raise ViolatedError(UNUSED, f"{identifier} still wraps")

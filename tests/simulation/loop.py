@@ -13,7 +13,7 @@ class _Task(asyncio.Task[Any]):
 
     _made = 0
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as asyncio.Task
         _Task._made += 1
         self._number = _Task._made
         super().__init__(*args, **kwargs)

@@ -2,17 +2,27 @@
 
 import asyncio
 
-from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
 from byokd.domain.answers import WRAPPING_OPERATIONS as WRAPPING
+from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
 from byokd.ports import StoreUnavailableError
 from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
-from simulation.adversary import WHILE, Adversary
+from simulation.adversary import Adversary
 from simulation.broker import Memory
 from simulation.world import Customer, spec_of
 from virtual.vaults import OPERATIONS as GRANTED
 
-PLACES = ("", "", "store", "store commit", "store mark_published", "bus publish", "vault", "store follow", "store commit_rewraps")
+PLACES = (
+    "",
+    "",
+    "store",
+    "store commit",
+    "store mark_published",
+    "bus publish",
+    "vault",
+    "store follow",
+    "store commit_rewraps",
+)
 DOWNTIMES = (0.5, 5.0, 60.0, 600.0, 3600.0)
 
 
@@ -67,14 +77,24 @@ class Everything(Adversary):
         bus.touch()
         self.world.trace.note(f"! broker refuses {bus.refuses}")
 
+        crashes = self.chance.random() < 0.6
+
         def mend() -> None:
+            if crashes:
+                # What is accepted from now on is lost again.
+                self._come_back_as_now(within=self.chance.uniform(12, 40))
             bus.refuses = ""
             bus.touch()
 
         self.later(mend)
+        if crashes:
+            self.disable()
 
     def broker_comes_back_older(self) -> None:
         """It acknowledged before it was durable."""
+        self._come_back_as_now(within=self.chance.choice((5.0, 60.0, 600.0)))
+
+    def _come_back_as_now(self, *, within: float) -> None:
         bus, was = self.world.bus, self.world.bus.memory.copy()
 
         def crash() -> None:
@@ -84,7 +104,7 @@ class Everything(Adversary):
                 self.oracle.bus.excuse()
             bus.crash(was)
 
-        self.later(crash, often=1, within=self.chance.choice((5.0, 60.0, 600.0)))
+        self.later(crash, often=1, within=within)
 
     def broker_comes_back_empty(self) -> None:
         self.world.trace.note("! broker comes back empty")
@@ -136,7 +156,7 @@ class Everything(Adversary):
 
         self.world.operate("uses", go_on)
         if self.chance.random() < 0.5:
-            vault, version = customer.vaults[0], self.version(customer.vaults[0], sorted(customer.vaults[0].keys)[0])
+            vault, version = customer.vaults[0], self.version(customer.vaults[0], min(customer.vaults[0].keys))
             self.later(lambda: self._enable(vault, version, enabled=False), often=1, within=2 * every)
             self.later(lambda: self._enable(vault, version, enabled=True), within=120.0)
 

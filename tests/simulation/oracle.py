@@ -1,11 +1,11 @@
-"""What must hold, judged by what the simulated world knows: the vaults' own log, the rows as stored, the bus as seen."""
+"""What must hold, judged by what the world knows: the vaults' own log, the rows as stored, the bus as seen."""
 
 from byokd.ports import BusMessage
 from simulation.bus_oracle import BusOracle
 from simulation.key_oracle import KeyOracle
 from simulation.prompt_oracle import PromptOracle
 from simulation.rows import Rows
-from simulation.trace import Violation
+from simulation.trace import ViolatedError
 from simulation.use_oracle import UseOracle
 from simulation.verdict_oracle import VerdictOracle
 from simulation.world import SimWorld
@@ -36,11 +36,11 @@ class Oracle:
                 self.bus.on_commit()
                 self.verdicts.on_commit()
                 self.keys.on_commit()
-        except Violation as violation:
+        except ViolatedError as violation:
             self._world.fail(violation)
 
     def _on_message(self, message: BusMessage) -> None:
         try:
             self.bus.on_message(message)
-        except Violation as violation:
+        except ViolatedError as violation:
             self._world.fail(violation)

@@ -1,11 +1,11 @@
-"""No missed change: where nothing was amiss for as long as it may take, the verdict and the bus say what the vault says."""
+"""No missed change: where nothing was amiss for long enough, the verdict and the bus say what the vault says."""
 
 from dataclasses import replace
 
 from byokd.domain.identifiers import AccountId
 from byokd.domain.vocabulary import Reason, RefusalKind
 from simulation.rows import Rows, VersionRow
-from simulation.trace import Violation
+from simulation.trace import ViolatedError
 from simulation.vaults import SimVault
 from simulation.world import SimWorld
 
@@ -30,9 +30,11 @@ class PromptOracle:
         self.sharp = (
             checks.interval * (1 + checks.jitter) + 2 * checks.deadline + checks.confirm_after
         ).total_seconds() + PUBLISHING
-        self.wide = self.sharp + AFTER_TROUBLE + (
-            checks.interval + checks.recheck_most + checks.vault_backoff_most
-        ).total_seconds()
+        self.wide = (
+            self.sharp
+            + AFTER_TROUBLE
+            + (checks.interval + checks.recheck_most + checks.vault_backoff_most).total_seconds()
+        )
         self.network = checks.confirm_network_after.total_seconds() + checks.confirm_after.total_seconds()
 
     def note(self, vault: SimVault) -> None:
@@ -46,9 +48,7 @@ class PromptOracle:
 
     def _quiet_since(self, vault: SimVault) -> float:
         world = self._world
-        return max(
-            vault.touched, world.touched, world.vaults.between.touched, world.bus.touched, world.store.touched
-        )
+        return max(vault.touched, world.touched, world.vaults.between.touched, world.bus.touched, world.store.touched)
 
     def _is_undisturbed(self, vault: SimVault) -> bool:
         world = self._world
@@ -85,10 +85,12 @@ class PromptOracle:
         self._world.trace.count("promptness compared" + (", sharply" if bound == self.sharp else ""))
         wanted = "Usable" if truth is None else "Denied"
         if row.outcome != wanted:
-            raise Violation(MISSED, f"{row.target.key} is {row}, though for {self._world.now - since:.0f} s {truth}")
+            raise ViolatedError(
+                MISSED, f"{row.target.key} is {row}, though for {self._world.now - since:.0f} s {truth}"
+            )
         state = "Accessible" if truth is None else "Inaccessible"
         if self._rows.accounts[account].state != state:
-            raise Violation(MISSED, f"{account.name} did not follow: {self._rows.accounts[account]}")
+            raise ViolatedError(MISSED, f"{account.name} did not follow: {self._rows.accounts[account]}")
 
     def expect_soon(self, watch: int, *, within: float) -> None:
         """A true hint of a revocation was given: the denial must be committed by then, if nothing comes between."""
@@ -110,7 +112,7 @@ class PromptOracle:
                 if quiet and isinstance(truth, RefusalKind) and truth is not RefusalKind.NETWORK_BLOCKED:
                     self._world.trace.count("true hint judged")
                     if row.outcome != "Denied":
-                        raise Violation(MISSED, f"{row.target.key}: {until - given:.0f} s after a true hint: {row}")
+                        raise ViolatedError(MISSED, f"{row.target.key}: {until - given:.0f} s after a true hint: {row}")
 
     def check_bounds(self) -> None:
         """Calls at once: checks, rewraps and uses of one vault have bounds of their own, operators come one by one."""
@@ -118,7 +120,7 @@ class PromptOracle:
         most = settings.checks.vault_concurrency + settings.rewrap.vault_concurrency + 8 + 8
         for vault in self._world.vaults.all():
             if vault.most_running > most:
-                raise Violation(CALLS, f"{vault.most_running} calls at once to {vault.host}, at most {most}")
+                raise ViolatedError(CALLS, f"{vault.most_running} calls at once to {vault.host}, at most {most}")
 
     def unfinished(self) -> str | None:
         """What is not yet as it must become when everything is calm; None when all is."""

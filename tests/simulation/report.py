@@ -37,10 +37,9 @@ def table(reached: Counter[str]) -> str:
     height = -(-len(cells) // 3)
     columns = [cells[start : start + height] for start in range(0, len(cells), height or 1)]
     width = max(map(len, cells), default=0) + 2
-    lines = []
-    for row in range(height):
-        lines.append("".join(column[row].ljust(width) for column in columns if row < len(column)).rstrip())
-    return "\n".join(lines)
+    return "\n".join(
+        "".join(column[row].ljust(width) for column in columns if row < len(column)).rstrip() for row in range(height)
+    )
 
 
 def write(path: Path, **facts: object) -> None:

@@ -17,14 +17,15 @@ from simulation import loop, polling
 from simulation.operators import Everything
 from simulation.oracle import Oracle
 from simulation.store import Database
-from simulation.trace import Trace, Violation
+from simulation.trace import Trace, ViolatedError
 from simulation.world import IDENTITIES, Customer, SimWorld, spec_of
 from virtual.world import account_id
 
 ACTIONS: dict[str, int] = {
     "rotate": 8, "disable": 5, "disable_during_a_check": 3, "delete": 3, "make_anew": 1, "expire": 3,
     "take_operations": 3, "revoke": 4, "flap": 2, "block": 2, "delete_vault": 1, "strike": 8, "odd_answer": 5,
-    "wrong_value": 1, "odd_then_quick_hint": 3, "silence_between_denials": 3, "stale": 3, "slow": 2, "fail_over": 2,
+    "wrong_value": 1, "odd_then_quick_hint": 3, "silence_between_denials": 3, "stale": 3, "stale_after_two_rotations": 2, "slow": 2,
+    "fail_over": 2,
     "lose_identity": 2, "lose_network": 2, "step_clock": 2, "odd_and_clock": 1, "store_fails": 5, "store_is_down": 2,
     "broker_is_down": 2, "broker_drops": 4, "broker_refuses": 1, "broker_comes_back_older": 2,
     "broker_comes_back_empty": 1, "crash": 3, "crash_at_a_call": 6, "stop": 1, "reveal": 3, "reveal_for_a_while": 4,
@@ -32,6 +33,9 @@ ACTIONS: dict[str, int] = {
     "flood_with_hints": 1, "quiet": 6,
 }  # fmt: skip
 """What can happen, and how likely it is beside the rest. Each seed is fonder of some than of others."""
+
+ERROR = "an error of the simulation"
+"""It failed, but showed nothing."""
 
 CONVERGES_WITHIN = 3600.0
 """Seconds of peace after which everything must be as it should: the longest waits of verdicts, then of rewraps."""
@@ -83,17 +87,15 @@ def live(seed: int, *, whole: bool = False) -> Lived:
     try:
         with polling.seldom(chance.random() > 0.1):
             loop.run(_live(seed, chance, trace, hours))
-    except Violation as violation:
+    except ViolatedError as violation:
         invariant, what = violation.invariant, violation.what
-    except Exception as error:
-        invariant, what = "an error of the simulation", "".join(traceback.format_exception(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told with its seed
+        invariant, what = ERROR, "".join(traceback.format_exception(error))
     return Lived(seed, trace.digest, hours[0], trace.reached, invariant, what, tuple(trace.lines))
 
 
 async def _live(seed: int, chance: Random, trace: Trace, hours: list[float]) -> None:
-    world = SimWorld(
-        service_keys(), database(), seed=seed, settings=settings(chance.choice((0, 0, 1, 2))), trace=trace
-    )
+    world = SimWorld(service_keys(), database(), seed=seed, settings=settings(chance.choice((0, 0, 1, 2))), trace=trace)
     oracle = Oracle(world)
     adversary = Everything(world, oracle, chance)
     life = asyncio.ensure_future(_lives(world, adversary, chance))
@@ -122,7 +124,9 @@ async def _populate(world: SimWorld, chance: Random) -> None:
     for customer in range(chance.choice((1, 1, 2, 2, 3))):
         tenant = TenantId(f"11111111-2222-3333-4444-{customer:012d}")
         identity = chance.choice((IDENTITIES[0], *IDENTITIES))
-        vaults = [world.vaults.open(f"vault{customer}{one}", tenant, IDENTITIES) for one in range(chance.choice((1, 1, 2)))]
+        vaults = [
+            world.vaults.open(f"vault{customer}{one}", tenant, IDENTITIES) for one in range(chance.choice((1, 1, 2)))
+        ]
         keys = [vault.create(f"key{one}") for vault in vaults for one in range(chance.choice((1, 1, 2)))]
         if chance.random() < 0.3:
             key = chance.choice(keys)
@@ -176,4 +180,4 @@ async def _converge(world: SimWorld, adversary: Everything) -> None:
         if unfinished is None:
             return
         if world.now - begun > limit:
-            raise Violation("3 all is well in the end", unfinished)
+            raise ViolatedError("3 all is well in the end", unfinished)

@@ -10,7 +10,8 @@ from byokd.adapters.sql.store import SqlStore, open_inline
 from byokd.ports import Auditor, Ids, StaleError, StoreUnavailableError
 from simulation.life import Life
 from simulation.trace import Trace
-from store.builders import CountingIds, auditor as any_auditor
+from store.builders import CountingIds
+from store.builders import auditor as any_auditor
 
 SAYS_NOTHING = frozenset({"record_due"})
 """A write after which every answer is as before."""
@@ -71,7 +72,7 @@ class SimStore:
         polled = name in POLLED
         place, done = f"store {name}", f"store {name} done"
 
-        async def troubled(*args: Any, **kwargs: Any) -> Any:
+        async def troubled(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the method
             self.calls += 1
             self.life.pass_by(place)
             if self.fails_all or self.fails:

@@ -32,7 +32,7 @@ class Trace:
         return self._digest.hexdigest()
 
 
-class Violation(Exception):
+class ViolatedError(Exception):
     """An invariant does not hold."""
 
     def __init__(self, invariant: str, what: str) -> None:

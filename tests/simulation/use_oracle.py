@@ -10,7 +10,7 @@ from byokd.domain.vocabulary import ValueKind
 from byokd.ports import StoreUnavailableError
 from byokd.runtime.unusable import InaccessibleError, RecordDamagedError, UnusableError
 from simulation.rows import Rows
-from simulation.trace import Violation
+from simulation.trace import ViolatedError
 from simulation.world import SimWorld
 
 USE = "5 no use after revocation"
@@ -66,12 +66,12 @@ class UseOracle:
             self._world.trace.count("revealed")
             if incarnation == self._incarnation(account):
                 if content not in self.contents[incarnation]:
-                    raise Violation(VALUES, f"{account.name} reveals something else than was protected")
+                    raise ViolatedError(VALUES, f"{account.name} reveals something else than was protected")
                 self._check_allowed(account)
 
     def _judge(self, error: UnusableError) -> None:
         if isinstance(error, RecordDamagedError) and not self._world.lies:
-            raise Violation(VALUES, str(error))
+            raise ViolatedError(VALUES, str(error))
         if isinstance(error, InaccessibleError):
             self._world.trace.count("use refused")
 
@@ -81,7 +81,7 @@ class UseOracle:
             return
         version = self._rows.versions[row.version]
         if version.outcome == "Denied":
-            raise Violation(USE, f"{account.name} was revealed after its denial was committed: {version.reason}")
+            raise ViolatedError(USE, f"{account.name} was revealed after its denial was committed: {version.reason}")
         now = asyncio.get_running_loop().time()
         digest = hashlib.sha256(str(account).encode()).hexdigest()
         age = self._world.settings.values.max_plaintext_age.total_seconds()
@@ -93,7 +93,7 @@ class UseOracle:
             if look.outcome == "ok" and look.life == self._world.life.number and look.began >= now - age - 1e-3
         ]
         if not unwraps:
-            raise Violation(USE, f"{account.name} was revealed without a young unwrap")
+            raise ViolatedError(USE, f"{account.name} was revealed without a young unwrap")
         # What the vault answers at this very moment may not have been heard yet.
         if denied < now - 1e-6 and not any(look.began > denied - 1e-6 for look in unwraps):
-            raise Violation(USE, f"{account.name} was revealed on an unwrap of before the denial of {denied:.3f}")
+            raise ViolatedError(USE, f"{account.name} was revealed on an unwrap of before the denial of {denied:.3f}")

@@ -102,7 +102,9 @@ class SimVaults(SimulatedVaults):
     def open(self, name: str, tenant: TenantId, identities: tuple[IdentityName, ...]) -> SimVault:
         """A customer opens a vault and lets these identities use it."""
         grants = dict.fromkeys(identities, OPERATIONS)
-        vault = SimVault(VaultHost(f"{name}.vault.azure.net"), self._clock, self._random, tenant, grants=grants, made=self.made)
+        vault = SimVault(
+            VaultHost(f"{name}.vault.azure.net"), self._clock, self._random, tenant, grants=grants, made=self.made
+        )
         self.vaults[vault.host] = vault
         return vault
 
@@ -201,4 +203,4 @@ def _subject(known: tuple[str, bytes] | None) -> str | None:
 
 def stream_of(random: Random) -> Random:
     """A stream of chance of its own, so that what one part draws changes nothing for the others."""
-    return Random(random.getrandbits(64))
+    return Random(random.getrandbits(64))  # noqa: S311 - repeatable

@@ -4,8 +4,8 @@ import asyncio
 from bisect import bisect_left
 
 from byokd.domain.vocabulary import Reason
-from simulation.rows import VersionRow, Rows
-from simulation.trace import Violation
+from simulation.rows import Rows, VersionRow
+from simulation.trace import ViolatedError
 from simulation.vaults import DENIALS, Look
 from simulation.world import SimWorld
 
@@ -68,21 +68,21 @@ class VerdictOracle:
         now = asyncio.get_running_loop().time()
         looks = self._looks(row)
         if not any(look.outcome == "ok" and look.ended >= now - FRESH for look in looks[-20:]):
-            raise Violation(PROOF, f"{row.target.key} became Usable, but its probe was not opened")
+            raise ViolatedError(PROOF, f"{row.target.key} became Usable, but its probe was not opened")
 
     def _check_adopted(self, row: VersionRow) -> None:
         now = asyncio.get_running_loop().time()
         adopted = self._adopted.setdefault(row.watch, [])
         version = str(row.target.key.version)
         if not any(look.outcome == "ok" and look.ended >= now - FRESH for look in self._looks(row)[-20:]):
-            raise Violation(ADOPTED, f"{row.target.key} did not prove itself")
+            raise ViolatedError(ADOPTED, f"{row.target.key} did not prove itself")
         if adopted:
             self._world.trace.count("adoption")
             if row.pinned:
-                raise Violation(ADOPTED, f"{row.target.key} was adopted in the place of a pinned version")
+                raise ViolatedError(ADOPTED, f"{row.target.key} was adopted in the place of a pinned version")
             made = self._world.vaults.made
             if made[version] <= made[adopted[-1]]:
-                raise Violation(ADOPTED, f"{row.target.key} is older than the one before")
+                raise ViolatedError(ADOPTED, f"{row.target.key} is older than the one before")
         adopted.append(version)
 
     def _check_denied(self, row: VersionRow) -> None:
@@ -99,17 +99,19 @@ class VerdictOracle:
         checks = self._world.settings.checks
         wait = checks.confirm_network_after if row.reason == Reason.NETWORK_BLOCKED else checks.confirm_after
         if not streak:
-            raise Violation(ALARM, f"{row.target.key}: {row.reason}, but its vault never denied it")
+            raise ViolatedError(ALARM, f"{row.target.key}: {row.reason}, but its vault never denied it")
         first, needed = streak[-1], wait.total_seconds()
         needed = (needed - self._excused(first.ended)) * PUNCTUAL
         late = [look for look in streak if look.ended - first.ended >= needed]
         looked = [f"{look.ended:.3f} {look.outcome} {look.way}" for look in looks[-6:]]
         if not late:
-            raise Violation(ALARM, f"{row.target.key}: {row.reason} on looks too close to each other: {looked}")
+            raise ViolatedError(ALARM, f"{row.target.key}: {row.reason} on looks too close to each other: {looked}")
         if not any(look.way == "fresh" for look in late):
-            raise Violation(ALARM, f"{row.target.key}: {row.reason} was not confirmed on a new connection: {looked}")
+            raise ViolatedError(
+                ALARM, f"{row.target.key}: {row.reason} was not confirmed on a new connection: {looked}"
+            )
         if late[0].ended < asyncio.get_running_loop().time() - FRESH:
-            raise Violation(ALARM, f"{row.target.key}: {row.reason}, but the last denials are {looked}")
+            raise ViolatedError(ALARM, f"{row.target.key}: {row.reason}, but the last denials are {looked}")
 
     def _excused(self, since: float) -> float:
         """How far the clock was set forward, for a process that was started since: nothing else tells it the time."""

@@ -16,7 +16,7 @@ from byokd.settings import Settings
 from simulation.broker import SimBroker
 from simulation.life import Life
 from simulation.store import Database, SimStore
-from simulation.trace import Trace, Violation
+from simulation.trace import Trace, ViolatedError
 from simulation.vaults import SimVault, SimVaults, stream_of
 from virtual.world import VirtualClock, World, account_id
 
@@ -80,7 +80,9 @@ class SimWorld(World):
 
     @property
     def is_up(self) -> bool:
-        return self._running is not None and not self.life.is_dead and self._stop is not None and not self._stop.is_set()
+        return (
+            self._running is not None and not self.life.is_dead and self._stop is not None and not self._stop.is_set()
+        )
 
     async def begin(self) -> None:
         """Start for the first time, and from then on again whenever it ended."""
@@ -119,7 +121,7 @@ class SimWorld(World):
                 self.touch()
                 await self._boot()
                 self.trace.count("restarts")
-        except Violation as violation:
+        except ViolatedError as violation:
             self.fail(violation)
 
     async def _lived(self) -> None:
@@ -136,7 +138,7 @@ class SimWorld(World):
             for task in [*self.life.operators, running]:
                 task.cancel()
         elif not self._stop.is_set():
-            raise Violation("lives", f"the daemon ended by itself: {running!r}")
+            raise ViolatedError("lives", f"the daemon ended by itself: {running!r}")
         else:
             self.trace.count("stop in good order")
         self.life.is_dead = True
@@ -152,7 +154,7 @@ class SimWorld(World):
     async def _ended(self, running: asyncio.Task[None]) -> None:
         await asyncio.wait([running], timeout=ENDS_WITHIN)
         if not running.done():
-            raise Violation("lives", f"{running.get_name()} does not end")
+            raise ViolatedError("lives", f"{running.get_name()} does not end")
         if not running.cancelled():
             running.exception()
 

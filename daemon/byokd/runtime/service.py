@@ -76,6 +76,7 @@ class Service:
     health: Health
     metrics: Metrics
     sightings: Sightings
+    standing: Standing
     publisher: Publisher
     presence: Presence
     tailing: Tailing

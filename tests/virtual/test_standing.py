@@ -1,0 +1,83 @@
+"""One odd answer is no denial, however the clock is set, however slow the vault is, whatever became of a commit."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from byokd.domain.identifiers import KeyIdentifier
+from byokd.domain.vocabulary import DetectedBy, Outcome, RefusalKind
+from virtual.world import World
+
+pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
+
+
+async def look(world: World, key: KeyIdentifier, *, seconds: float) -> None:
+    """Have byokd look now, and wait so long."""
+    world.service.scheduler.hint((await world.watch(key)).id, detected_by=DetectedBy.HINT)
+    await asyncio.sleep(seconds)
+
+
+async def verdict(world: World, key: KeyIdentifier):  # noqa: ANN201 - a verdict
+    return (await world.watch(key)).current_version.verdict
+
+
+@pytest.mark.parametrize("reloads", [False, True])
+async def test_a_clock_that_is_set_forward_confirms_no_denial(world: World, *, reloads: bool) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        vault.strike(RefusalKind.ACCESS_DENIED, "unwrapKey", count=2)
+        await look(world, key, seconds=0.5)
+        assert (await verdict(world, key)).suspicion is not None
+        if reloads:
+            await world.reload(world.settings.model_copy(update={"identities": {}}))
+        world.clock.stepped = timedelta(hours=1)
+        await look(world, key, seconds=0.5)
+        assert not vault.faults
+        assert (await verdict(world, key)).outcome is Outcome.USABLE
+        await look(world, key, seconds=0.5)
+        assert (await verdict(world, key)).suspicion is None
+
+
+async def test_a_clock_that_is_set_forward_does_not_keep_a_true_denial_from_counting(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.disable()
+        await look(world, key, seconds=0.5)
+        world.clock.stepped = timedelta(hours=1)
+        event = await world.until_told(account, "byokd.account.inaccessible", within=10)
+        assert event["data"]["reason"] == "KeyDisabled"
+
+
+async def test_a_look_right_after_the_first_confirms_no_denial_however_long_it_takes(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        vault.latency = 2.4
+        vault.strike(RefusalKind.KEY_DISABLED, "unwrapKey", count=2)
+        await look(world, key, seconds=5)
+        assert (await verdict(world, key)).suspicion is not None
+        await look(world, key, seconds=5)
+        assert not vault.faults
+        assert (await verdict(world, key)).outcome is Outcome.USABLE
+
+
+async def test_a_suspicion_whose_commit_looked_lost_goes_when_the_version_is_usable(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        original, store = world.store._store.commit_decision, world.store._store
+
+        async def committed_but_unheard(*args: object, **kwargs: object) -> object:
+            store.commit_decision = original  # type: ignore[method-assign]
+            await original(*args, **kwargs)
+            raise world.store._trouble("commit_decision")
+
+        store.commit_decision = committed_but_unheard  # type: ignore[method-assign, assignment]
+        vault.strike(RefusalKind.ACCESS_DENIED, "unwrapKey", count=1)
+        await look(world, key, seconds=1)
+        assert (await verdict(world, key)).suspicion is not None
+        await asyncio.sleep(10)
+        assert (await verdict(world, key)).suspicion is None
