@@ -13,8 +13,8 @@ pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
 
 async def look(world: World, key: KeyIdentifier, *, seconds: float) -> None:
-    """Have byokd look now, and wait so long."""
-    world.service.scheduler.hint((await world.watch(key)).id, detected_by=DetectedBy.HINT)
+    """Have byokd look at once, and wait so long."""
+    world.service.scheduler.hint((await world.watch(key)).id, detected_by=DetectedBy.OPERATOR)
     await asyncio.sleep(seconds)
 
 

@@ -80,7 +80,6 @@ class Service:
     publisher: Publisher
     presence: Presence
     tailing: Tailing
-    standing: Standing
     rations: Rations
 
     def __init__(self, settings: Settings, outside: Outside, *, before: "Service | None" = None) -> None:
