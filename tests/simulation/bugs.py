@@ -57,7 +57,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
             "for rule in [one for one in RULES if one not in (first_denial, denied_too_soon)]:",
         ),
     ),
-    "confirmed-too-soon": (Plant("domain.weigh", "denied_too_soon", "stood >= wait * PUNCTUAL", "stood >= wait / 3"),),
+    "confirmed-too-soon": (Plant("domain.weigh", "denied_too_soon", "stood >= wait - EARLY", "stood >= wait / 3"),),
     "usable-clears-no-suspicion": (
         Plant("domain.weigh", "usable_as_before", "replace(case.answered, suspicion=None)", "case.answered"),
     ),
@@ -162,7 +162,10 @@ BUGS: dict[str, tuple[Plant, ...]] = {
         Plant("adapters.sql.verdicts", "follow_verdicts", "for row in rows:", "for row in rows[1:]:"),
     ),
     "plaintext-kept-after-denial": (
-        Plant("runtime.plaintext", "PlaintextKeys._drop_denied", "self._drop(tuple(self._of_target.get(target, ())), Drop.DENIED)", "0"),
+        Plant(
+            "runtime.plaintext", "PlaintextKeys._drop_denied",
+            "self._drop(tuple(self._of_target.get(target, ())), Drop.DENIED)", "0",
+        ),
         Plant(
             "runtime.plaintext", "PlaintextKeys._keeps",
             "not gate.is_suspected and (target is None or not self._doubts.is_in_doubt(target))", "True",

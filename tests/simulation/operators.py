@@ -145,7 +145,7 @@ class Everything(Adversary):
 
     def reveal_for_a_while(self) -> None:
         """Something uses an account key all the time, through whatever happens to it."""
-        customer, account = self.account()
+        _, account = self.account()
         every, times = self.chance.choice((0.3, 2.0, 20.0)), self.chance.randint(5, 25)
 
         async def go_on() -> None:
@@ -155,9 +155,19 @@ class Everything(Adversary):
                 await asyncio.sleep(every)
 
         self.world.operate("uses", go_on)
-        if self.chance.random() < 0.5:
-            vault, version = customer.vaults[0], self.version(customer.vaults[0], min(customer.vaults[0].keys))
-            self.later(lambda: self._enable(vault, version, enabled=False), often=1, within=2 * every)
+        row = self.oracle.rows.accounts.get(account)
+        found = None if row is None else self.oracle.rows.versions.get(row.version or 0)
+        if found is None or self.chance.random() < 0.3:
+            return
+        vault = self.world.vaults.vaults[found.target.key.host]
+        version = vault.version(found.target.key)
+        if version is not None:
+
+            def disabled() -> None:
+                self._enable(vault, version, enabled=False)
+                self.hint(vault)
+
+            self.later(disabled, often=1, within=2.5 * every)
             self.later(lambda: self._enable(vault, version, enabled=True), within=120.0)
 
     def protect(self) -> None:

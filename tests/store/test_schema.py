@@ -32,7 +32,7 @@ def test_the_migrations_give_exactly_the_tables(engine: Engine) -> None:
     made = memory_engine()
     with engine.begin() as migrated, made.begin() as created:
         assert compare_metadata(MigrationContext.configure(migrated), metadata) == []
-        schema.create(created)
+        schema.create(created, identity="an-id")
         ours = {entry for entry in _definitions(created) if entry[0] != "alembic_version"}
         theirs = {entry for entry in _definitions(migrated) if entry[0] != "alembic_version"}
         assert ours == theirs

@@ -215,7 +215,7 @@ class Registrar:
             payload = await self._open(present, silences)
             placement, warnings = await self._placement(spec, rebound(payload, spec.id), silences)
         changed = await self._store.update_account(present, spec, placement, now=self._clock.now())
-        for watch in {present.watch, changed.watch}:
+        for watch in dict.fromkeys((present.watch, changed.watch)):
             await self._on_change(watch)
         return _Done(Action.UPDATED, warnings)
 

@@ -1,6 +1,5 @@
 """The version of the schema: which it is, whether it is this program's, and how it becomes so."""
 
-import uuid
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -70,12 +69,12 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
 
 
-def create(connection: Connection) -> None:
+def create(connection: Connection, *, identity: str) -> None:
     """Make the newest schema in an empty database at once: for databases that live no longer than the process."""
     metadata.create_all(connection)
     _revision.create(connection)
     connection.execute(insert(_revision).values(version_num=HEAD))
-    connection.execute(insert(store_identity).values(one=1, id=str(uuid.uuid4())))
+    connection.execute(insert(store_identity).values(one=1, id=identity))
     connection.execute(insert(brake).values(one=1, revision=0, finding=None, message="", settled=0))
 
 

@@ -120,7 +120,7 @@ def _make_usable(settings: StoreSettings, database: Database) -> None:
 def open_inline(ids: Ids, auditor: Auditor) -> "SqlStore":
     """Open an empty database in memory that runs in the caller's thread, without giving way: for virtual time."""
     runner = InlineRunner()
-    transact(runner.writer, schema.create)
+    transact(runner.writer, partial(schema.create, identity=ids.new()))
     return SqlStore(runner, Recorder(ids, auditor))
 
 
