@@ -57,7 +57,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
             "for rule in [one for one in RULES if one not in (first_denial, denied_too_soon)]:",
         ),
     ),
-    "confirmed-too-soon": (Plant("domain.weigh", "denied_too_soon", "stood >= wait - EARLY", "stood >= wait / 3"),),
+    "confirmed-too-soon": (Plant("domain.weigh", "denied_too_soon", "stood >= wait * PUNCTUAL", "stood >= wait / 3"),),
     "usable-clears-no-suspicion": (
         Plant("domain.weigh", "usable_as_before", "replace(case.answered, suspicion=None)", "case.answered"),
     ),
@@ -82,7 +82,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
         Plant("runtime.standing", "Standing.of", "known is not None and known[0] == suspicion.since", "False"),
     ),
     "slow-look-confirms": (
-        Plant("runtime.checker", "Checker._look", "proof, detected_by, stood)", "proof, detected_by)"),
+        Plant("runtime.checker", "Checker._look", "detected_by, stood=stood)", "detected_by)"),
     ),
     "old-connection-confirms": (
         Plant("runtime.checker", "Checker.check", "self._fresh_keys if suspected else self._keys", "self._keys"),
@@ -91,7 +91,11 @@ BUGS: dict[str, tuple[Plant, ...]] = {
         Plant("runtime.scheduler", "Scheduler._make_sure", "if entry.outcome_unknown:", "if False:"),
     ),
     "lost-hint-during-check": (
-        Plant("runtime.scheduler", "Scheduler._end", "now if entry.asked else due", "due"),
+        Plant(
+            "runtime.scheduler", "Scheduler._check",
+            "entry.next_due(due, now=self._clock.monotonic(), hint_spacing=self._hint_spacing)",
+            "due\n            entry.hinted = False",
+        ),
     ),
     "denial-of-one-version-applied-to-other": (
         Plant(
@@ -107,7 +111,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "stale-get-adopted": (
         Plant(
-            "domain.decide", "_newer", "not older and", "",
+            "domain.verdict", "Watch.is_newer", "not older and", "",
         ),
     ),
     "pinned-key-rotated": (
@@ -180,9 +184,18 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "gate-left-open": (
         Plant(
-            "runtime.plaintext", "PlaintextKeys.gate", "if standing.outcome is Outcome.DENIED:\n        raise",
-            "if False:\n        raise",
+            "runtime.plaintext", "PlaintextKeys.gate", "if standing.outcome is Outcome.DENIED:\n            raise",
+            "if False:\n            raise",
         ),
+    ),
+    "brake-frees-by-time": (
+        Plant(
+            "domain.weigh", "held_by_the_brake", "case.now - since >= case.policy.brake_max_hold",
+            "case.now - since >= case.policy.confirm_after",
+        ),
+    ),
+    "brake-slips-past": (
+        Plant("runtime.brake", "Brakeman.decide", "if consulted.ruling is Ruling.HOLD:", "if False:"),
     ),
 }  # fmt: skip
 """By name."""

@@ -9,7 +9,8 @@ from simulation.world import SimWorld
 
 _VERSIONS = """
     SELECT v.id, v.watch, w.identity, w.tenant, w.host, w.key_name, w.pinned, v.version, v.is_current, v.retired_at,
-        v.outcome, v.reason, v.number, v.suspicion_reason, v.suspicion_since, v.unverified_reason, v.unverified_told
+        v.outcome, v.reason, v.number, v.suspicion_reason, v.suspicion_since, v.unverified_reason, v.unverified_told,
+        v.held_since, v.detected_by
     FROM wrapping_versions v JOIN watches w ON w.id = v.watch ORDER BY v.id"""
 _ACCOUNTS = """
     SELECT id, incarnation, sequence, generation, watch, wrapping_version, state, reason, followed
@@ -35,6 +36,8 @@ class VersionRow:
     suspected: datetime | None
     unverified: str | None
     told: bool
+    held: datetime | None
+    detected_by: str
 
     @property
     def is_well(self) -> bool:
@@ -102,7 +105,7 @@ class Rows:
             target = self._targets[place] = KeyTarget(IdentityName(identity), TenantId(tenant), key)
         return VersionRow(
             row[0], row[1], target, bool(row[6]), bool(row[8]), row[9] is not None, *row[10:14], instant(row[14]),
-            row[15], bool(row[16])
+            row[15], bool(row[16]), instant(row[17]), row[18]
         )  # fmt: skip
 
     def _account(self, text: str) -> AccountId:

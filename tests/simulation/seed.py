@@ -25,7 +25,7 @@ ACTIONS: dict[str, int] = {
     "rotate": 8, "disable": 5, "disable_during_a_check": 3, "delete": 3, "make_anew": 1, "expire": 3,
     "take_operations": 3, "revoke": 4, "flap": 2, "block": 2, "delete_vault": 1, "strike": 8, "odd_answer": 5,
     "wrong_value": 1, "odd_then_quick_hint": 3, "silence_between_denials": 3, "stale": 3,
-    "stale_after_two_rotations": 2, "slow": 2, "fail_over": 2, "lose_identity": 2, "lose_network": 2, "step_clock": 2,
+    "stale_after_two_rotations": 2, "slow": 2, "fail_over": 2, "lose_identity": 3, "lose_network": 2, "step_clock": 2,
     "odd_and_clock": 1, "store_fails": 5, "store_is_down": 2, "broker_is_down": 2, "broker_drops": 4,
     "broker_refuses": 2, "broker_comes_back_older": 2,
     "broker_comes_back_empty": 1, "crash": 3, "crash_at_a_call": 6, "stop": 1, "reveal": 3, "reveal_for_a_while": 4,
@@ -77,7 +77,8 @@ def settings(kind: int) -> Settings:
         return given
     checks = given.checks.model_copy(update={"interval": timedelta(seconds=30 if kind == 1 else 120)})
     rewrap = given.rewrap.model_copy(update={"settle": timedelta(minutes=3)})
-    return given.model_copy(update={"checks": checks, "rewrap": rewrap})
+    brake = given.brake.model_copy(update={"max_hold": timedelta(minutes=10)})
+    return given.model_copy(update={"checks": checks, "rewrap": rewrap, "brake": brake})
 
 
 def live(seed: int, *, whole: bool = False) -> Lived:
@@ -121,7 +122,7 @@ async def _lives(world: SimWorld, adversary: Everything, chance: Random) -> None
 async def _populate(world: SimWorld, chance: Random) -> None:
     """A few customers, each with its own tenant, vaults, keys and accounts."""
     number = 0
-    for customer in range(chance.choice((1, 1, 2, 2, 3))):
+    for customer in range(chance.choice((1, 1, 2, 2, 3, 5))):
         tenant = TenantId(f"11111111-2222-3333-4444-{customer:012d}")
         identity = chance.choice((IDENTITIES[0], *IDENTITIES))
         vaults = [
@@ -167,7 +168,9 @@ async def _wait(world: SimWorld, adversary: Everything, seconds: float) -> None:
 
 async def _converge(world: SimWorld, adversary: Everything) -> None:
     oracle, begun = adversary.oracle, world.now
-    limit = CONVERGES_WITHIN + sum(-seconds for _, seconds in world.steps if seconds < 0)
+    # What stays revoked may be held first.
+    most_hold = world.settings.brake.max_hold.total_seconds()
+    limit = CONVERGES_WITHIN + most_hold + sum(-seconds for _, seconds in world.steps if seconds < 0)
     while True:
         await _wait(world, adversary, 30.0)
         unfinished = oracle.prompt.unfinished()

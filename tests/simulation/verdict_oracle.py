@@ -3,7 +3,8 @@
 import asyncio
 from bisect import bisect_left
 
-from byokd.domain.vocabulary import Reason
+from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
+from byokd.domain.vocabulary import DetectedBy, Reason
 from simulation.rows import Rows, VersionRow
 from simulation.trace import ViolatedError
 from simulation.vaults import DENIALS, Look
@@ -43,6 +44,7 @@ class VerdictOracle:
                     self._check_recovered(row)
                 else:
                     self._check_denied(row)
+                    self._check_let_go(before, row)
 
     def _count(self, before: VersionRow | None, row: VersionRow) -> None:
         count = self._world.trace.count
@@ -56,6 +58,10 @@ class VerdictOracle:
             count(f"unverified: {row.unverified}")
         if row.told and not before.told:
             count("unverified told")
+        if before.held is None and row.held is not None:
+            count(f"held: {row.suspicion}")
+        if before.held is not None and row.held is None:
+            count("held no more: " + ("denied" if row.outcome == "Denied" else "usable or discarded"))
         if before.outcome != row.outcome or before.reason != row.reason:
             count(f"denied: {row.reason}" if row.outcome == "Denied" else "recovered")
         if row.retired and not before.retired:
@@ -110,8 +116,20 @@ class VerdictOracle:
             raise ViolatedError(
                 ALARM, f"{row.target.key}: {row.reason} was not confirmed on a new connection: {looked}"
             )
-        if late[0].ended < asyncio.get_running_loop().time() - FRESH:
+        recent = asyncio.get_running_loop().time() - FRESH
+        if late[0].ended < recent and row.detected_by != DetectedBy.OPERATOR:
             raise ViolatedError(ALARM, f"{row.target.key}: {row.reason}, but the last denials are {looked}")
+
+    def _check_let_go(self, before: VersionRow, row: VersionRow) -> None:
+        """What the brake held may count when an operator says so, when the key itself denies, or after its time."""
+        if before.held is None or row.detected_by == DetectedBy.OPERATOR:
+            return
+        if row.reason is None or Reason(row.reason) not in OUR_FAULT_CAN_CAUSE:
+            return
+        held_for = self._world.clock.now() - before.held
+        if held_for < self._world.settings.brake.max_hold:
+            raise ViolatedError(ALARM, f"{row.target.key}: {row.reason} after {held_for} under the brake")
+        self._world.trace.count("held for the longest time")
 
     def _excused(self, since: float) -> float:
         """How far the clock was set forward, for a process that was started since: nothing else tells it the time."""
