@@ -118,7 +118,7 @@ async def _check_the_dead(world: World, death: Death, point: str) -> None:
 
 async def _check_record(world: World, seen: Snapshot) -> None:
     check_history(seen)
-    values, closed = await world.keys.check(seen, disabled=world.disabled)
+    values, closed = await world.keys.check(seen, disabled=world.disabled | world.closed)
     world.values.check(values, closed=closed)
 
 

@@ -46,6 +46,16 @@ async def _deny(world: World) -> None:
     await world.as_wanted()
 
 
+async def _brake(world: World) -> None:
+    """What may be our own fault: held by the brake, and let go by an operator's word."""
+    await world.brake("engage")
+    await world.shut_out()
+    await world.held()
+    await world.let_in()
+    await world.brake("release")
+    await world.as_wanted()
+
+
 async def _accounts(world: World) -> None:
     """An account of a key that nobody else uses: registered, with something to protect, moved twice, deleted."""
     await world.apply("gast", "gamma")
@@ -93,6 +103,7 @@ SCENARIOS = {
         Scenario(REST, _rest),
         Scenario("rotate", _rotate),
         Scenario("deny", _deny),
+        Scenario("brake", _brake),
         Scenario("accounts", _accounts),
         Scenario("values", _values),
         Scenario("reseal", _reseal, before=_new_service_keys),

@@ -40,6 +40,7 @@ UNREACHED = {
     "manager.stopping": "the beginning of a stop in good order, after which nothing is begun",
     "store.account_damaged": "a record that does not open; here all do. One transaction, as that of any state",
     "store.account_repaired": "the same, when such a record opens again",
+    "store.record_failing": "the backoff of a vault that does not answer, which looks at the dead would meet too",
     "store.values_of": "a second look at a protected value that did not open; here all do",
 }
 """Port methods that no scenario calls, each with the reason why no kill is needed there."""

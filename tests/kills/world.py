@@ -73,6 +73,7 @@ class World:
             version that it had at the beginning.
         newest: the newest version of each key, by the key's name.
         disabled: keys that the customer has disabled.
+        closed: keys that the vault refuses, which counts for nothing because the brake holds it.
         values: what the accounts protect.
         quiet: held while somebody looks at a dead daemon's database; the customer waits so long.
         broken: something was found missing here.
@@ -94,6 +95,7 @@ class World:
     newest: dict[str, str] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     disabled: set[str] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
     quiet: asyncio.Lock = field(default_factory=asyncio.Lock)
     broken: bool = False
     service_keys: int = 1
@@ -115,6 +117,32 @@ class World:
         async with self.quiet:
             await self.site.control.enable_key(self.name, key)
             self.disabled.discard(key)
+
+    async def shut_out(self) -> None:
+        """Take all rights to the vault away."""
+        async with self.quiet:
+            await self.site.control.revoke(self.name)
+            self.closed |= self.newest.keys()
+
+    async def let_in(self) -> None:
+        """Give the rights back."""
+        async with self.quiet:
+            await self.site.control.grant(self.name)
+            self.closed.clear()
+
+    async def brake(self, verb: str) -> None:
+        """Order the brake."""
+        await self.management.insist("POST", f"/brake/{verb}", json={"message": "a drill"})
+
+    async def held(self) -> None:
+        """Wait until the brake holds denials, and say why they are there."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                status, brake = await self.management.call("GET", "/brake")
+                if status == 200 and brake["held"]:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
+        await self.management.insist("GET", "/account/explain", params={"ref": next(iter(self.wanted))})
 
     async def stumble(self) -> None:
         """Let the vault fail now and then to wrap, for a while."""
