@@ -9,6 +9,7 @@ from byokd.domain.answers import WRAPPING_OPERATIONS
 from byokd.domain.identifiers import WatchId
 from byokd.domain.vocabulary import DetectedBy, Reason, RefusalKind
 from simulation.oracle import Oracle
+from simulation.rows import VersionRow
 from simulation.vaults import Look, SimVault
 from simulation.world import Customer, SimWorld
 from virtual.vaults import Mishap, Version
@@ -134,7 +135,6 @@ class Adversary:
                 self.later(lambda: self._enable(vault, version, enabled=True), within=40)
 
         self.world.vaults.on_probe = answered
-        self.hint(vault)
 
     def delete(self) -> None:
         vault, name = self.place()
@@ -329,6 +329,14 @@ class Adversary:
     def lose_identity(self) -> None:
         between, identity = self.world.vaults.between, self.customer().identity
         between.identities[identity] = self.chance.choice((RefusalKind.ACCESS_DENIED, Reason.TOKEN_UNAVAILABLE))
+        self.world.lost_at = self.world.now
+        versions, accounts = self.oracle.rows.versions, self.oracle.rows.accounts.values()
+        wrapping = {account.version for account in accounts}
+        self.world.since_loss = {
+            row.id: row.outcome
+            for row in versions.values()
+            if row.id in wrapping and row.is_well and not self._is_troubled(row)
+        }
         self._between("identity lost", identity)
 
         def mend() -> None:
@@ -336,6 +344,11 @@ class Adversary:
             self._between("identity back", identity)
 
         self.later(mend)
+
+    def _is_troubled(self, row: VersionRow) -> bool:
+        """Whether the vault of a version would not answer, or is not asked."""
+        vault = self.world.vaults.vaults[row.target.key.host]
+        return bool(vault.faults) or vault.gone or vault.blocked or vault.latency > 0.5 or row.retired
 
     def lose_network(self) -> None:
         between = self.world.vaults.between

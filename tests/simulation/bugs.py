@@ -30,12 +30,17 @@ class Plant:
         for name in self.function.split("."):
             found = getattr(found, name)
         assert isinstance(found, FunctionType)
-        source = textwrap.dedent(inspect.getsource(found))
+        source = _sources.get(found) or textwrap.dedent(inspect.getsource(found))
         if source.count(self.text) != 1:
             raise LookupError(f"{self.module}:{self.function} does not have this once: {self.text}")
         made: dict[str, FunctionType] = {}
         exec(source[source.index(_def(found)) :].replace(self.text, self.instead), module.__dict__, made)  # noqa: S102
         found.__code__ = made[found.__name__].__code__
+        _sources[found] = source.replace(self.text, self.instead)
+
+
+_sources: dict[FunctionType, str] = {}
+"""What functions have become, so that two plants can share one."""
 
 
 def _def(function: FunctionType) -> str:
@@ -82,7 +87,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
         Plant("runtime.standing", "Standing.of", "known is not None and known[0] == suspicion.since", "False"),
     ),
     "slow-look-confirms": (
-        Plant("runtime.checker", "Checker._look", "detected_by, stood=stood)", "detected_by)"),
+        Plant("runtime.checker", "Checker._look", ", stood=stood)", ")"),
     ),
     "old-connection-confirms": (
         Plant("runtime.checker", "Checker.check", "self._fresh_keys if suspected else self._keys", "self._keys"),
@@ -92,9 +97,8 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "lost-hint-during-check": (
         Plant(
-            "runtime.scheduler", "Scheduler._check",
-            "entry.next_due(due, now=self._clock.monotonic(), hint_spacing=self._hint_spacing)",
-            "due\n            entry.hinted = False",
+            "runtime.scheduler", "Scheduler.hint", "entry is None or entry.hinted or",
+            "entry is None or entry.hinted or entry.started is not None or",
         ),
     ),
     "denial-of-one-version-applied-to-other": (
@@ -111,7 +115,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "stale-get-adopted": (
         Plant(
-            "domain.verdict", "Watch.is_newer", "not older and", "",
+            "domain.verdict", "Watch.is_newer", "not older and ", "",
         ),
     ),
     "pinned-key-rotated": (
@@ -190,12 +194,12 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "brake-frees-by-time": (
         Plant(
-            "domain.weigh", "held_by_the_brake", "case.now - since >= case.policy.brake_max_hold",
-            "case.now - since >= case.policy.confirm_after",
+            "domain.weigh", "held_by_the_brake", ">= case.policy.brake_max_hold", ">= case.policy.brake_max_hold / 60",
         ),
     ),
-    "brake-slips-past": (
-        Plant("runtime.brake", "Brakeman.decide", "if consulted.ruling is Ruling.HOLD:", "if False:"),
+    "brake-holds-nothing": (
+        Plant("runtime.brake", "Brakeman.decide", "consulted.ruling is Ruling.HOLD", "False"),
+        Plant("runtime.brake", "Brakeman.decide", "consulted.ruling is Ruling.WAIT and", "False and"),
     ),
 }  # fmt: skip
 """By name."""

@@ -3,8 +3,9 @@
 import asyncio
 
 from byokd.domain.answers import WRAPPING_OPERATIONS as WRAPPING
+from byokd.domain.brake import ReleaseCause
 from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
-from byokd.ports import StoreUnavailableError
+from byokd.ports import StaleError, StoreUnavailableError
 from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
 from simulation.adversary import Adversary
@@ -238,6 +239,23 @@ class Everything(Adversary):
                     self.world.trace.count("reloads")
 
             self.world.operate("reload", reloading)
+
+    def settle_brake(self) -> None:
+        """Say whether what the brake holds is true."""
+        confirms = self.chance.random() < 0.5
+
+        async def settling() -> None:
+            self.world.confirmed_by_operator |= confirms
+            cause = ReleaseCause.CONFIRMED if confirms else ReleaseCause.DISCARDED
+            try:
+                settled = await self.world.service.brakeman.settle(cause)
+            except (StaleError, StoreUnavailableError):
+                return  # an operator tries again
+            if settled is not None:
+                self.world.touch()
+                self.world.trace.count(f"brake settled: {cause}")
+
+        self.world.operate("brake", settling)
 
     def hint_falsely(self) -> None:
         self.world.trace.count("false hints")

@@ -14,14 +14,6 @@ CALLS = "7 calls at once are bounded"
 PUBLISHING = 5.0
 """Seconds from a commit to the bus: the longest poll, had every ring been lost."""
 
-SECOND_OPINIONS = 25.0
-"""Seconds more while several customers are suspected, and others are looked at first."""
-
-NEVER = float("-inf")
-
-OUR_FAULT_SAYS = frozenset({RefusalKind.ACCESS_DENIED, RefusalKind.NETWORK_BLOCKED, RefusalKind.WRONG_TENANT})
-"""Refusals that the brake may hold, when others are refused too."""
-
 AFTER_TROUBLE = 120.0
 """Seconds until everything tries again that waited for a store, a broker or a start, beside vaults."""
 
@@ -33,7 +25,6 @@ class PromptOracle:
         self._world = world
         self._rows = rows
         self._well: dict[int, float] = {}
-        self._held: dict[int, float] = {}
         self._hinted: list[tuple[float, int, float]] = []
         checks = world.settings.checks
         self.sharp = (
@@ -89,11 +80,8 @@ class PromptOracle:
         bound = self.sharp if was_well and truth is not None else self.wide
         if truth is RefusalKind.NETWORK_BLOCKED:
             bound += self.network
-        if truth is not None and truth in OUR_FAULT_SAYS:
-            bound += SECOND_OPINIONS
-            if row.held is not None or self._world.now - self._held.get(row.id, NEVER) < self.wide:
-                self._held[row.id] = self._world.now if row.held is not None else self._held[row.id]
-                return
+        if row.held is not None:
+            bound += self._world.settings.brake.max_hold.total_seconds()
         if self._world.now - since <= bound:
             return
         self._world.trace.count("promptness compared" + (", sharply" if bound == self.sharp else ""))
@@ -123,9 +111,9 @@ class PromptOracle:
                 assert isinstance(vault, SimVault)
                 truth = self._world.vaults.truth(row.target)
                 quiet = self._is_undisturbed(vault) and self._quiet_since(vault) <= given
-                if quiet and isinstance(truth, RefusalKind) and truth not in OUR_FAULT_SAYS:
+                if quiet and isinstance(truth, RefusalKind) and truth is not RefusalKind.NETWORK_BLOCKED:
                     self._world.trace.count("true hint judged")
-                    if row.outcome != "Denied":
+                    if row.outcome != "Denied" and row.held is None:
                         raise ViolatedError(MISSED, f"{row.target.key}: {until - given:.0f} s after a true hint: {row}")
 
     def check_bounds(self) -> None:

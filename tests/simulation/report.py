@@ -20,6 +20,7 @@ EXPECTED = (
     "vault: Throttled", "vault: cut", "vault: wrong", "vault: UnreadableAnswer", "vault: ForeignAnswer",
     "did: lose_identity", "did: lose_network", "did: step_clock", "did: fail_over", "did: flap",
     "did: flood_with_hints", "did: hint_falsely", "vaults left as they were",
+    "denial held by the brake", "log: brake-engaged", "log: brake-released", "did: settle_brake",
 )  # fmt: skip
 """Kinds that must have been reached over `ENOUGH` seeds."""
 

@@ -1,6 +1,6 @@
 """The rows as they are stored, read past the code that is judged."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
@@ -10,7 +10,7 @@ from simulation.world import SimWorld
 _VERSIONS = """
     SELECT v.id, v.watch, w.identity, w.tenant, w.host, w.key_name, w.pinned, v.version, v.is_current, v.retired_at,
         v.outcome, v.reason, v.number, v.suspicion_reason, v.suspicion_since, v.unverified_reason, v.unverified_told,
-        v.held_since, v.detected_by
+        v.held_since, v.probe_wrapped
     FROM wrapping_versions v JOIN watches w ON w.id = v.watch ORDER BY v.id"""
 _ACCOUNTS = """
     SELECT id, incarnation, sequence, generation, watch, wrapping_version, state, reason, followed
@@ -37,7 +37,7 @@ class VersionRow:
     unverified: str | None
     told: bool
     held: datetime | None
-    detected_by: str
+    probe: bytes = field(repr=False)
 
     @property
     def is_well(self) -> bool:
@@ -105,7 +105,8 @@ class Rows:
             target = self._targets[place] = KeyTarget(IdentityName(identity), TenantId(tenant), key)
         return VersionRow(
             row[0], row[1], target, bool(row[6]), bool(row[8]), row[9] is not None, *row[10:14], instant(row[14]),
-            row[15], bool(row[16]), instant(row[17]), row[18]
+            row[15], bool(row[16]),
+            instant(row[17]), row[18]
         )  # fmt: skip
 
     def _account(self, text: str) -> AccountId:

@@ -25,17 +25,20 @@ ACTIONS: dict[str, int] = {
     "rotate": 8, "disable": 5, "disable_during_a_check": 3, "delete": 3, "make_anew": 1, "expire": 3,
     "take_operations": 3, "revoke": 4, "flap": 2, "block": 2, "delete_vault": 1, "strike": 8, "odd_answer": 5,
     "wrong_value": 1, "odd_then_quick_hint": 3, "silence_between_denials": 3, "stale": 3,
-    "stale_after_two_rotations": 2, "slow": 2, "fail_over": 2, "lose_identity": 3, "lose_network": 2, "step_clock": 2,
+    "stale_after_two_rotations": 2, "slow": 2, "fail_over": 2, "lose_identity": 2, "lose_network": 2, "step_clock": 2,
     "odd_and_clock": 1, "store_fails": 5, "store_is_down": 2, "broker_is_down": 2, "broker_drops": 4,
     "broker_refuses": 2, "broker_comes_back_older": 2,
     "broker_comes_back_empty": 1, "crash": 3, "crash_at_a_call": 6, "stop": 1, "reveal": 3, "reveal_for_a_while": 4,
     "protect": 3, "check": 2, "move_account": 3, "recreate_account": 2, "reload": 1, "hint_falsely": 2,
-    "flood_with_hints": 1, "quiet": 6,
+    "flood_with_hints": 1, "settle_brake": 1, "quiet": 6,
 }  # fmt: skip
 """What can happen, and how likely it is beside the rest. Each seed is fonder of some than of others."""
 
 ERROR = "an error of the simulation"
 """It failed, but showed nothing."""
+
+CROWD, CROWDED = 4, 0.15
+"""Share of worlds with customers enough for the brake."""
 
 CONVERGES_WITHIN = 3600.0
 """Seconds of peace after which everything must be as it should: the longest waits of verdicts, then of rewraps."""
@@ -77,8 +80,7 @@ def settings(kind: int) -> Settings:
         return given
     checks = given.checks.model_copy(update={"interval": timedelta(seconds=30 if kind == 1 else 120)})
     rewrap = given.rewrap.model_copy(update={"settle": timedelta(minutes=3)})
-    brake = given.brake.model_copy(update={"max_hold": timedelta(minutes=10)})
-    return given.model_copy(update={"checks": checks, "rewrap": rewrap, "brake": brake})
+    return given.model_copy(update={"checks": checks, "rewrap": rewrap})
 
 
 def live(seed: int, *, whole: bool = False) -> Lived:
@@ -122,11 +124,13 @@ async def _lives(world: SimWorld, adversary: Everything, chance: Random) -> None
 async def _populate(world: SimWorld, chance: Random) -> None:
     """A few customers, each with its own tenant, vaults, keys and accounts."""
     number = 0
-    for customer in range(chance.choice((1, 1, 2, 2, 3, 5))):
+    many = chance.random() < CROWDED
+    for customer in range(chance.randint(5, 8) if many else chance.choice((1, 1, 2, 2, 3))):
         tenant = TenantId(f"11111111-2222-3333-4444-{customer:012d}")
         identity = chance.choice((IDENTITIES[0], *IDENTITIES))
         vaults = [
-            world.vaults.open(f"vault{customer}{one}", tenant, IDENTITIES) for one in range(chance.choice((1, 1, 2)))
+            world.vaults.open(f"vault{customer}{one}", tenant, IDENTITIES)
+            for one in range(1 if many else chance.choice((1, 1, 2)))
         ]
         keys = [vault.create(f"key{one}") for vault in vaults for one in range(chance.choice((1, 1, 2)))]
         if chance.random() < 0.3:
@@ -134,7 +138,7 @@ async def _populate(world: SimWorld, chance: Random) -> None:
             keys.append(key.at(world.vaults.vaults[key.host].keys[key.name].newest.id))
         made = Customer(tenant, identity, vaults, keys, [])
         world.customers.append(made)
-        for _ in range(chance.choice((1, 2, 3))):
+        for _ in range(1 if many else chance.choice((1, 2, 3))):
             number += 1
             made.accounts.append(account_id(number))
             key = None if chance.random() < 0.1 else chance.choice(keys)
@@ -144,6 +148,8 @@ async def _populate(world: SimWorld, chance: Random) -> None:
 
 async def _trouble(world: SimWorld, adversary: Everything, chance: Random) -> None:
     fond = {name: weight * chance.choice((0, 0.3, 1, 1, 4)) for name, weight in ACTIONS.items()}
+    if len(world.customers) > CROWD:
+        fond["lose_identity"] += 6
     names, weights = list(fond), list(fond.values())
     pace, until = chance.choice((5.0, 20.0, 60.0)), world.now + chance.uniform(1200, 4000)
     while world.now < until:
@@ -168,9 +174,11 @@ async def _wait(world: SimWorld, adversary: Everything, seconds: float) -> None:
 
 async def _converge(world: SimWorld, adversary: Everything) -> None:
     oracle, begun = adversary.oracle, world.now
-    # What stays revoked may be held first.
-    most_hold = world.settings.brake.max_hold.total_seconds()
-    limit = CONVERGES_WITHIN + most_hold + sum(-seconds for _, seconds in world.steps if seconds < 0)
+    limit = (
+        CONVERGES_WITHIN
+        + world.settings.brake.max_hold.total_seconds()
+        + sum(-seconds for _, seconds in world.steps if seconds < 0)
+    )
     while True:
         await _wait(world, adversary, 30.0)
         unfinished = oracle.prompt.unfinished()

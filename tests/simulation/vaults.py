@@ -30,7 +30,10 @@ DENIALS = frozenset({*map(str, RefusalKind), "wrong"})
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A call as the vault saw it. `subject`: "probe", or the digest of the account whose key it is; None for GET."""
+    """A call as the vault saw it. `subject`: "probe", or the digest of the account whose key it is; None for GET.
+
+    `wrapped` is what was to be unwrapped: each watch has a probe of its own, even of one and the same version.
+    """
 
     began: float
     ended: float
@@ -40,6 +43,7 @@ class Look:
     subject: str | None
     outcome: str
     life: int
+    wrapped: bytes
 
 
 @dataclass(slots=True)
@@ -151,7 +155,7 @@ class SimKeyService(SimulatedKeyService):
         loop = asyncio.get_running_loop()
         known = (target.key.version or "", value) if operation == "wrapKey" else world.wraps.get(value)
         subject = _subject(known)
-        look = Look(loop.time(), 0.0, operation, self._way, target, subject, "cut", life.number)
+        look = Look(loop.time(), 0.0, operation, self._way, target, subject, "cut", life.number, value)
         answer: object = None
         try:
             with world.counted(vault):

@@ -3,15 +3,15 @@
 import asyncio
 from bisect import bisect_left
 
-from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
-from byokd.domain.vocabulary import DetectedBy, Reason
+from byokd.domain.vocabulary import Reason, RefusalKind
 from simulation.rows import Rows, VersionRow
 from simulation.trace import ViolatedError
-from simulation.vaults import DENIALS, Look
+from simulation.vaults import DENIALS, Look, SimVault
 from simulation.world import SimWorld
 
 ALARM = "2 no false alarm"
 PROOF = "6 only proof changes a state"
+BRAKE = "2 our own fault is held"
 ADOPTED = "1 only a proved newer version is adopted"
 PUNCTUAL = 0.98
 FRESH = 20.0
@@ -44,7 +44,7 @@ class VerdictOracle:
                     self._check_recovered(row)
                 else:
                     self._check_denied(row)
-                    self._check_let_go(before, row)
+                    self._check_brake(before, row)
 
     def _count(self, before: VersionRow | None, row: VersionRow) -> None:
         count = self._world.trace.count
@@ -58,17 +58,15 @@ class VerdictOracle:
             count(f"unverified: {row.unverified}")
         if row.told and not before.told:
             count("unverified told")
-        if before.held is None and row.held is not None:
-            count(f"held: {row.suspicion}")
-        if before.held is not None and row.held is None:
-            count("held no more: " + ("denied" if row.outcome == "Denied" else "usable or discarded"))
         if before.outcome != row.outcome or before.reason != row.reason:
             count(f"denied: {row.reason}" if row.outcome == "Denied" else "recovered")
+        if row.held and not before.held:
+            count("denial held by the brake")
         if row.retired and not before.retired:
             count("version retired")
 
     def _looks(self, row: VersionRow) -> list[Look]:
-        return self._world.vaults.probes[row.target]
+        return [look for look in self._world.vaults.probes[row.target] if look.wrapped == row.probe]
 
     def _check_recovered(self, row: VersionRow) -> None:
         now = asyncio.get_running_loop().time()
@@ -112,24 +110,40 @@ class VerdictOracle:
         looked = [f"{look.ended:.3f} {look.outcome} {look.way}" for look in looks[-6:]]
         if not late:
             raise ViolatedError(ALARM, f"{row.target.key}: {row.reason} on looks too close to each other: {looked}")
+        before = self._rows.before[row.id]
+        if before.held is not None and self._world.confirmed_by_operator:
+            return
         if not any(look.way == "fresh" for look in late):
             raise ViolatedError(
                 ALARM, f"{row.target.key}: {row.reason} was not confirmed on a new connection: {looked}"
             )
-        recent = asyncio.get_running_loop().time() - FRESH
-        if late[0].ended < recent and row.detected_by != DetectedBy.OPERATOR:
+        if late[0].ended < asyncio.get_running_loop().time() - FRESH:
             raise ViolatedError(ALARM, f"{row.target.key}: {row.reason}, but the last denials are {looked}")
 
-    def _check_let_go(self, before: VersionRow, row: VersionRow) -> None:
-        """What the brake held may count when an operator says so, when the key itself denies, or after its time."""
-        if before.held is None or row.detected_by == DetectedBy.OPERATOR:
+    def _check_brake(self, before: VersionRow, row: VersionRow) -> None:
+        """Our own credential refused everywhere is our own fault: no denial by it counts before the hold is over."""
+        world, identity = self._world, row.target.identity
+        fate = world.vaults.between.identities.get(identity)
+        if not isinstance(fate, RefusalKind) or row.reason != Reason.ACCESS_DENIED or world.confirmed_by_operator:
             return
-        if row.reason is None or Reason(row.reason) not in OUR_FAULT_CAN_CAUSE:
+        vault = world.vaults.vaults[row.target.key.host]
+        assert isinstance(vault, SimVault)
+        if vault.truth(row.target) is not None or world.since_loss.get(row.id) != "Usable":
             return
-        held_for = self._world.clock.now() - before.held
-        if held_for < self._world.settings.brake.max_hold:
-            raise ViolatedError(ALARM, f"{row.target.key}: {row.reason} after {held_for} under the brake")
-        self._world.trace.count("held for the longest time")
+        hold = world.settings.brake.max_hold
+        if before.held is not None and world.clock.now() - before.held >= hold:
+            return
+        struck = {
+            (other.target.tenant, other.target.key.host)
+            for other in [*self._rows.versions.values(), row]
+            if other.target.identity == identity and world.since_loss.get(other.id) == "Usable"
+        }
+        tenants, hosts = {tenant for tenant, _ in struck}, {host for _, host in struck}
+        world.trace.count("denials by our own fault that the brake need not hold", 1)
+        if len(tenants) > 1 and len(hosts) >= world.settings.brake.customers and world.life.began < world.lost_at:
+            raise ViolatedError(
+                BRAKE, f"{row.target.key} was denied, though {identity} is refused by {len(hosts)} vaults"
+            )
 
     def _excused(self, since: float) -> float:
         """How far the clock was set forward, for a process that was started since: nothing else tells it the time."""

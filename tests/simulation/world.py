@@ -58,6 +58,9 @@ class SimWorld(World):
         self._died = self._is_down = asyncio.Event()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.lies = False
+        self.confirmed_by_operator = False
+        self.lost_at = 0.0
+        self.since_loss: dict[int, str] = {}
         self._watching: asyncio.Task[None] | None = None
         structlog.configure(processors=[self._note_log], cache_logger_on_first_use=False)
 
