@@ -37,6 +37,9 @@ ACTIONS: dict[str, int] = {
 ERROR = "an error of the simulation"
 """It failed, but showed nothing."""
 
+SHORT, LONG = (300, 1200), (1200, 4000)
+"""Seconds of trouble. Most bugs show soon, so that many short worlds find more than a few long ones; not all do."""
+
 CROWD, CROWDED = 4, 0.15
 """Share of worlds with customers enough for the brake."""
 
@@ -151,7 +154,8 @@ async def _trouble(world: SimWorld, adversary: Everything, chance: Random) -> No
     if len(world.customers) > CROWD:
         fond["lose_identity"] += 6
     names, weights = list(fond), list(fond.values())
-    pace, until = chance.choice((5.0, 20.0, 60.0)), world.now + chance.uniform(1200, 4000)
+    lasts = chance.uniform(*(LONG if chance.random() < 0.15 else SHORT))
+    pace, until = chance.choice((5.0, 20.0, 60.0)), world.now + lasts
     while world.now < until:
         (name,) = chance.choices(names, weights)
         if name == "quiet":

@@ -16,7 +16,9 @@ from store.builders import auditor as any_auditor
 SAYS_NOTHING = frozenset({"record_due"})
 """A write after which every answer is as before."""
 
-POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_queues", "settle", "contiguous", "untold_since"})
+POLLED = frozenset(
+    {"ping", "census", "unpublished", "follow", "rewrap_queues", "settle", "contiguous", "untold_since", "rotation"}
+)
 """What is asked every few seconds. While nothing was written, and there was nothing to do, there is nothing to do."""
 
 TIMED = {

@@ -1,6 +1,7 @@
 """A store that fails at any moment: the service goes on by itself, nothing is lost, and it is said once."""
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from byokd.domain.vocabulary import State
+from byokd.ports import StoreUnavailableError
+from byokd.records import Settled
 from virtual.world import MINUTE, World, virtually
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
@@ -101,3 +104,24 @@ async def test_operators_check_during_an_outage_is_answered_after_it(world: Worl
             checked = await asking
         assert checked is not None
         assert checked.watch.current_version.verdict.suspicion is not None
+
+
+async def test_rewraps_that_trouble_breaks_off_before_their_first_step_are_begun_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, key = world.one_vault()
+    settle, failed = world.sql.settle, []
+
+    async def settled(**times: datetime) -> Settled:
+        if (await world.sql.census()).rewraps_waiting and not failed:
+            failed.append(world.now)
+            raise StoreUnavailableError("the disk is full", hint="make room")
+        return await settle(**times)
+
+    monkeypatch.setattr(world.sql, "settle", settled)
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.rotate()
+        await world.until_told(account, "byokd.accountkey.rewrapped", within=3 * MINUTE)
+        assert failed
+        await world.assert_converged()

@@ -94,7 +94,9 @@ class Rewrapper:
         self._bell.ring()
 
     async def run(self) -> None:
-        """Rewrap for ever."""
+        """Rewrap for ever; begins anew after trouble of the store."""
+        # A lane that was broken off before its first step could not take itself out.
+        self._lanes.clear()
         async with asyncio.TaskGroup() as lanes:
             while True:
                 queues = await self._store.rewrap_queues(now=self._clock.now())
