@@ -22,7 +22,8 @@ from parts.scheduling import GroupScheduling
 hypothesis.settings.register_profile(
     "byokd", deadline=None, max_examples=60, print_blob=True, derandomize="CI" in os.environ
 )
-hypothesis.settings.load_profile("byokd")
+hypothesis.settings.register_profile("long", hypothesis.settings.get_profile("byokd"), max_examples=3000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "byokd"))
 
 _NOT_RUN = "not run: real part"
 _FIGURES = tuple(f"{database} {what}" for database in ("sqlite", "postgresql") for what in ("kill points", "kills"))

@@ -4,7 +4,7 @@ Runtime and store are the real ones, on virtual time. `HYPOTHESIS_PROFILE=long` 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,10 +29,10 @@ from virtual.vaults import SLOWLY, Mishap, Vault
 from virtual.world import HOUR, VirtualClock, World, account_id, spec_of
 
 SILENCES = (Reason.THROTTLED, Reason.VAULT_ERROR, Reason.TOKEN_UNAVAILABLE, Mishap.HANG, Mishap.SLOW, Mishap.DEFECT)
-WAITS = st.sampled_from([0.0, 0.0, 1.0, 6.0, 70.0, 400.0])
+WAITS = st.sampled_from([0.0, 0.0, 1.0, 6.0, 70.0, 200.0])
 WHICH = st.integers(0, 1)
 BETWEEN_LOOKS, MOST_LOOKS = 20.0, 360
-RECONNECTED = 100.0
+RECONNECTED = 70.0
 """Seconds after which a broker that is back has been found again, and been told what it lost."""
 
 IN_FLIGHT = 2 * SLOWLY + 1
@@ -110,6 +110,7 @@ class Story(RuleBasedStateMachine):
         self.run(asyncio.sleep(wait))
 
     async def new_version(self, customer: Customer) -> None:
+        await asyncio.sleep(1)  # a vault counts in whole seconds; which of two in one is newer, a stale copy may hide
         customer.vault.rotate()
         customer.versions.append(customer.vault.key().newest.id)
 
@@ -128,8 +129,7 @@ class Story(RuleBasedStateMachine):
         if customer.whole is None:
             self.changing(customer)
             customer.whole = reason
-            take = customer.vault.revoke if reason is Reason.ACCESS_DENIED else customer.vault.delete
-            take()
+            (customer.vault.revoke if reason is Reason.ACCESS_DENIED else customer.vault.delete)()
         self.run(asyncio.sleep(wait))
 
     @rule(which=WHICH, wait=WAITS)
@@ -179,16 +179,15 @@ class Story(RuleBasedStateMachine):
         first = self.world.store.calls + soon
         self.world.store.fail_at = frozenset(range(first, first + count))
 
-    @rule(empty=st.booleans())
-    def broker_goes(self, empty: bool) -> None:  # noqa: FBT001 - drawn
+    @rule(empty=st.booleans(), wait=WAITS)
+    def broker_goes(self, empty: bool, wait: float) -> None:  # noqa: FBT001 - drawn
+        """It is back when time heals, or with the next that goes."""
+        self.world.bus.back()
+        self.run(asyncio.sleep(1))
         self.world.bus.drop()
         if empty:
             self.world.bus.retained.clear()
-
-    @precondition(lambda self: self.world.bus.down)
-    @rule()
-    def broker_returns(self) -> None:
-        self.world.bus.back()
+        self.run(asyncio.sleep(wait))
 
     # What the operator does.
 
@@ -215,29 +214,25 @@ class Story(RuleBasedStateMachine):
     @precondition(lambda self: self.up)
     @rule()
     def hint(self) -> None:
-        async def hint() -> None:
-            for watch in await self.world.sql.watches():
-                self.world.service.scheduler.hint(watch.id, detected_by=DetectedBy.HINT)
+        self.run(self.hints())
 
-        self.run(hint())
-
-    @precondition(lambda self: self.up)
-    @rule()
-    def crash(self) -> None:
-        self.run(self.world.crash())
-        self.up = False
+    async def hints(self) -> None:
+        for watch in await self.world.sql.watches():
+            self.world.service.scheduler.hint(watch.id, detected_by=DetectedBy.HINT)
 
     @precondition(lambda self: self.up)
-    @rule()
-    def stop(self) -> None:
-        self.run(self.world.stop())
+    @rule(orderly=st.booleans(), wait=WAITS)
+    def ends(self, orderly: bool, wait: float) -> None:  # noqa: FBT001 - drawn
+        self.run(self.world.stop() if orderly else self.world.crash())
         self.up = False
+        self.run(asyncio.sleep(wait))
 
     @precondition(lambda self: not self.up)
-    @rule()
-    def start(self) -> None:
+    @rule(wait=WAITS)
+    def starts(self, wait: float) -> None:
         self.run(self.world.start())
         self.up = True
+        self.run(asyncio.sleep(wait))
 
     @rule(wait=WAITS)
     def time_passes(self, wait: float) -> None:
@@ -251,7 +246,7 @@ class Story(RuleBasedStateMachine):
         self.world.store.fail_at = frozenset()
         self.world.bus.back()
         if not self.up:
-            self.start()
+            self.starts(wait=0)
         self.run(self.right_in_time())
         self.run(self.world.assert_converged(keys_open=False))
         self.troubled = self.odd = False
@@ -303,10 +298,13 @@ class Story(RuleBasedStateMachine):
             if await self.is_as_modelled():
                 return
             await asyncio.sleep(BETWEEN_LOOKS)
-        raise AssertionError([(account, self.wraps[account.id]) for account in await self.world.sql.accounts()])
+        raise AssertionError([(one.id.name, one.state, one.reason, one.current) for one in await self.accounts()])
+
+    async def accounts(self) -> Sequence[Account]:
+        return await self.world.sql.accounts()
 
     async def is_as_modelled(self) -> bool:
-        present = {account.id: account for account in await self.world.sql.accounts()}
+        present = {account.id: account for account in await self.accounts()}
         assert present.keys() == self.wraps.keys()
         current = {watch.key: watch.current_version.version for watch in await self.world.sql.watches()}
         return all(self.is_right(account, current) for account in present.values())
@@ -327,4 +325,5 @@ class Story(RuleBasedStateMachine):
 
 def test_any_story_ends_well_loses_no_key_and_raises_no_false_alarm(service_keys: Path) -> None:
     story = type("Story", (Story,), {"service_keys": service_keys})
-    run_state_machine_as_test(story, settings=hypothesis.settings(stateful_step_count=25))
+    stories = hypothesis.settings.default.max_examples * 2 // 5
+    run_state_machine_as_test(story, settings=hypothesis.settings(max_examples=stories, stateful_step_count=25))
