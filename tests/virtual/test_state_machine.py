@@ -80,8 +80,8 @@ class Story(RuleBasedStateMachine):
         self.witness = Witness(self.world)
         self.run(self.world.start())
         self.up = True
-        for number, which in ((1, 0), (2, 0), (3, 1)):
-            self.register(number=number, which=which, pinned=False)
+        for number, which, pinned in ((1, 0, False), (2, 0, True), (3, 1, False)):
+            self.register(number=number, which=which, pinned=pinned)
 
     async def customer(self, name: str) -> Customer:
         vault, key = self.world.one_vault(name)
