@@ -6,13 +6,14 @@ READY := .venv/.ready
 # One more than there are processors: many tests wait for other programs.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
-.PHONY: help setup demo test kills simulate check bench docs lock clean
+.PHONY: help setup demo test kills simulate mutate check bench docs lock clean
 
 help:
 	@echo "make demo    set up and show the main job"
 	@echo "make test    set up and run every test"
 	@echo "make kills   kill the daemon at every single call of its ports, not only at the first of each kind"
 	@echo "make simulate SEEDS=1000   live through that many worlds of bad luck; SEED=n shows one, BUG=list|all|name plants bugs"
+	@echo "make mutate  change the rules one by one and see whether tests notice; MODULES=\"weigh decide\" for some of them"
 	@echo "make check   linters, types, layers"
 	@echo "make bench   benchmarks: ratios against bare libraries"
 	@echo "make docs    write the generated pages again"
@@ -42,6 +43,9 @@ SIMULATE := $(foreach name,SEEDS FIRST JOBS SEED BUG,$(if $($(name)),--$(shell e
 
 simulate: setup
 	PYTHONPATH=tests PYTHONHASHSEED=0 $(BIN)/python -m simulation $(SIMULATE)
+mutate: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutate.txt
+	$(BIN)/python tests/mutate.py $(MODULES)
 
 check: setup
 	$(BIN)/ruff check .
@@ -60,6 +64,8 @@ lock: setup
 		pyproject.toml --extra demo --extra postgresql -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		pyproject.toml --extra demo --extra postgresql --group dev -c requirements.txt -o requirements-dev.txt
+	echo mutmut | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --generate-hashes --no-header \
+		-c requirements-dev.txt -o requirements-mutate.txt
 	echo hatchling | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --generate-hashes --no-header \
 		-c requirements-dev.txt -o requirements-build.txt
 

@@ -9,6 +9,7 @@ SELDOM = {
     "observer.INTERVAL": 120.0,
     "publisher.POLL": 30.0,
     "follower.POLL": 20.0,
+    "own_faults.INTERVAL": 30.0,
     "rewrapper.POLL": 20.0,
     "scheduler.FLUSH_INTERVAL": 60.0,
 }
