@@ -43,6 +43,7 @@ SIMULATE := $(foreach name,SEEDS FIRST JOBS SEED BUG,$(if $($(name)),--$(shell e
 
 simulate: setup
 	PYTHONPATH=tests PYTHONHASHSEED=0 $(BIN)/python -m simulation $(SIMULATE)
+
 mutate: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutate.txt
 	$(BIN)/python tests/mutate.py $(MODULES)
