@@ -19,10 +19,13 @@ from byokd.demo.processes import bound_to_us, byokd_command
 from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import subscriber
 
-LEAST_STEPS = 24
+LEAST_STEPS = 25
 OF_THE_BROKER = ("broker-down", "broker-back", "enable-key-again")
 OUTAGES = (*OF_THE_BROKER, "kill-9")
 OF_TROUBLE = ("odd-answer", "throttling", "broker-back", "kill-9")
+BESIDE = {"vault-fails", "own-credential-breaks"}
+"""What fails too when denials are not confirmed: a key that flapped is given back late, and the brake is not asked."""
+
 OF_SECRETS = ("protect", "plaintext-dropped", "rotate-service-keys", "keys-verify", "audit")
 
 BROKEN = {
@@ -39,12 +42,10 @@ classify.classify_reply = broken
     "odd-answer": """
 import byokd.domain.weigh as weigh
 
-really = weigh._denied
-def broken(verdict, observation, *, now, policy, detected_by):
-    if observation.reason != "AccessDenied":
-        return really(verdict, observation, now=now, policy=policy, detected_by=detected_by)
-    return weigh._changed(verdict, observation, now=now, detected_by=detected_by)
-weigh._denied = broken
+def broken(case):
+    denied = case.seen.reason == "AccessDenied" and case.was_usable
+    return weigh.confirmed(case) if denied else None
+weigh.RULES = (broken, *weigh.RULES)
 """,
     "broker-back": """
 import byokd.adapters.sql.outbox as outbox
@@ -150,7 +151,8 @@ async def failed(tmp_path: Path, *broken: str) -> list[str]:
 
 
 async def test_the_demo_fails_when_byokd_does_not_stand_trouble(tmp_path: Path) -> None:
-    assert await failed(tmp_path, *OF_TROUBLE) == list(OF_TROUBLE)
+    steps = await failed(tmp_path, *OF_TROUBLE)
+    assert [step for step in steps if step not in BESIDE] == list(OF_TROUBLE)
 
 
 async def test_the_demo_fails_when_secrets_are_not_kept_as_promised(tmp_path: Path) -> None:
