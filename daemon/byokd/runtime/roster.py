@@ -54,7 +54,8 @@ class Entry:
             return min(due, now)
         if self.hinted:
             return min(due, max(now, self.hinted_at + hint_spacing))
-        return due if self.echo_at is None else min(due, max(now, self.echo_at))
+        # The look that confirms a suspicion is an echo too; a little earlier it would only come too soon to count.
+        return due if self.echo_at is None or self.suspected else min(due, max(now, self.echo_at))
 
     def begin(self, now: float, *, hint_spacing: float) -> DetectedBy:
         """Begin a check: it follows the hint, or is its echo; give what made it happen."""

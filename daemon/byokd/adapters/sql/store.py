@@ -1,6 +1,7 @@
 """The Store port: each method hands one transaction to a runner."""
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -120,7 +121,7 @@ def _make_usable(settings: StoreSettings, database: Database) -> None:
 def open_inline(ids: Ids, auditor: Auditor) -> "SqlStore":
     """Open an empty database in memory that runs in the caller's thread, without giving way: for virtual time."""
     runner = InlineRunner()
-    transact(runner.writer, partial(schema.create, identity=ids.new()))
+    transact(runner.writer, partial(schema.create, identity=str(uuid.uuid4())))
     return SqlStore(runner, Recorder(ids, auditor))
 
 
