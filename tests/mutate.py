@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -90,12 +91,17 @@ def results(module: str) -> Iterator[tuple[str, int]]:
     return ((name, code) for name, code in found.items() if code is not None)
 
 
+@cache
+def functions(module: str) -> dict[str, ast.FunctionDef]:
+    """Give the functions of a module, as they are written and as they were changed, by the names that mutmut gives."""
+    tree = ast.parse((RULES / f"{module}.py").read_text())
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
 def versions(module: str, name: str) -> tuple[ast.AST, ast.AST]:
     """Give a function as it is written and as it was changed."""
-    tree = ast.parse((RULES / f"{module}.py").read_text())
-    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    changed_name = name.rpartition(".")[2]
-    return functions[f"{changed_name.rpartition('__mutmut_')[0]}__mutmut_orig"], functions[changed_name]
+    found, changed_name = functions(module), name.rpartition(".")[2]
+    return found[f"{changed_name.rpartition('__mutmut_')[0]}__mutmut_orig"], found[changed_name]
 
 
 def without_words(function: ast.AST) -> str:

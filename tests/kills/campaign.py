@@ -3,13 +3,13 @@
 import asyncio
 import os
 import random
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from kills.rounds import die_after, die_at
-from kills.scenarios import Scenario
+from kills.scenarios import REST, Scenario
 from kills.world import World
 
 FEW = 3
@@ -20,6 +20,9 @@ TRIES = 3
 
 SHARES = {"sqlite": 1, "postgresql": 4}
 """One in how many of the chosen points is tried by default: what a call leaves behind is decided above the database."""
+
+SCENARIOS_EACH = 2
+"""In how many of the scenarios that reach a kind of point it is tried by default: any two, others in another run."""
 
 IN_MEMORY = frozenset({"sealer", "cipher"})
 """Ports that only compute: before and after such a call the world is as the call before has left it."""
@@ -58,6 +61,21 @@ def chosen(reached: Sequence[str], *, at_rest: Sequence[str]) -> list[str]:
     for point in at_rest:
         del calls[point.rpartition(":")[0]]
     return [f"{point}:{number}" for point, count in calls.items() for number in {1, count if count <= FEW else 1}]
+
+
+def spread(reached: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """Choose where to kill in each scenario, by the points that were reached in each."""
+    points = {name: chosen(found, at_rest=[] if name == REST else reached[REST]) for name, found in reached.items()}
+    if EVERY_CALL:
+        return points
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for name, found in points.items():
+        for kind in {point.rpartition(":")[0] for point in found}:
+            places[kind].append(name)
+    tried = {kind: random.sample(names, min(SCENARIOS_EACH, len(names))) for kind, names in places.items()}
+    return {
+        name: [point for point in found if name in tried[point.rpartition(":")[0]]] for name, found in points.items()
+    }
 
 
 def share(points: Sequence[str], database: str) -> Sequence[str]:

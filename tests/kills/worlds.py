@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
+from kills.campaign import spread
 from kills.databases import Databases
 from kills.rounds import come_to_rest, record
-from kills.scenarios import REST, SCENARIOS
+from kills.scenarios import SCENARIOS
 from kills.site import Site
 from kills.world import World, world
 
@@ -25,7 +26,8 @@ class Worlds:
         self._databases = Databases(stack)
         self._made: defaultdict[str, list[World]] = defaultdict(list)
         self._planted: list[World] = []
-        self._at_rest: dict[str, list[str]] = {}
+        self._reached: dict[str, Mapping[str, Sequence[str]]] = {}
+        self._aims: dict[str, Mapping[str, Sequence[str]]] = {}
 
     async def some(self, database: str, count: int) -> list[World]:
         """Give worlds at rest, all others without a daemon."""
@@ -42,12 +44,18 @@ class Worlds:
         await self._only(self._planted[-1:])
         return self._planted[-1]
 
-    async def at_rest(self, database: str) -> list[str]:
-        """Give the points that are passed while nothing happens."""
-        if database not in self._at_rest:
+    async def reached(self, database: str) -> Mapping[str, Sequence[str]]:
+        """Give the points that each scenario reaches."""
+        if database not in self._reached:
             (one,) = await self.some(database, 1)
-            self._at_rest[database] = await record(one, SCENARIOS[REST])
-        return self._at_rest[database]
+            self._reached[database] = {name: await record(one, scenario) for name, scenario in SCENARIOS.items()}
+        return self._reached[database]
+
+    async def aims(self, database: str) -> Mapping[str, Sequence[str]]:
+        """Give the points where to kill in each scenario."""
+        if database not in self._aims:
+            self._aims[database] = spread(await self.reached(database))
+        return self._aims[database]
 
     async def _new(self, database: str, plant: str | None) -> World:
         name = f"kills-{len(self._planted) + sum(map(len, self._made.values())) + 1}"
