@@ -119,9 +119,9 @@ def without_words(function: ast.AST) -> str:
 
 
 def changed(before: ast.AST, after: ast.AST) -> list[str]:
-    """Give the lines that differ, the first line apart, which holds the name."""
-    lines = [ast.unparse(function).splitlines()[1:] for function in (before, after)]
-    return list(difflib.unified_diff(*lines, n=0, lineterm=""))[3:]
+    """Give the lines that differ, but for those with the name."""
+    lines = [ast.unparse(function).splitlines() for function in (before, after)]
+    return [line for line in difflib.ndiff(*lines) if line[0] in "-+" and "__mutmut_" not in line]
 
 
 def summary(counts: Counter[str]) -> str:

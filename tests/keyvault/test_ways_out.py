@@ -76,8 +76,8 @@ async def test_the_oldest_idle_connection_makes_room(to_double: Outbound, double
 async def test_tls_connections_keep_small_buffers(
     to_double: Outbound, double: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asyncio.sslproto.SSLProtocol, "max_size", asyncio.sslproto.SSLProtocol.max_size)
-    assert asyncio.sslproto.SSLProtocol.max_size > transport.TLS_BUFFER_BYTES
+    # Another test of this process may have made them small already.
+    monkeypatch.setattr(asyncio.sslproto.SSLProtocol, "max_size", 8 * transport.TLS_BUFFER_BYTES)
     shrink_tls_buffers()
     double.answers = [answer(200, b"x" * 60_000)]
     async with to_double.kept.get("https://contoso.vault.azure.net/") as response:
