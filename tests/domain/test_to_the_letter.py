@@ -1,16 +1,16 @@
-"""What only a close look tells apart: what exactly is adopted and told, and on which side of a bound its own value is."""
+"""What only a close look tells apart: what exactly is adopted and told, and to which side its bound itself belongs."""
 
 from dataclasses import fields, replace
 from datetime import timedelta, timezone
 
 import pytest
-from byokd.domain.brake import Among, Counted, Crowd, Customer, Finding, Sample, Suspect, Threshold, is_too_early, tally
-from byokd.domain.holding import begins_suspicion, ends_hold
 from hypothesis import given
 
 from byokd.domain.accounts import instant, state_message
 from byokd.domain.answers import OWN_LIMIT, Evidence, NoAnswer, ProbeMismatched, Refused
+from byokd.domain.brake import Among, Counted, Crowd, Customer, Finding, Sample, Suspect, Threshold, is_too_early, tally
 from byokd.domain.decide import Adoption, Decision, decide
+from byokd.domain.holding import begins_suspicion, ends_hold
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost, WrappingVersionId
 from byokd.domain.judge import Seen, judge
 from byokd.domain.refusals import explain
