@@ -194,6 +194,24 @@ class Everything(Adversary):
         keys: list[KeyIdentifier | None] = [*customer.keys, None]
         self._apply(customer, number, self.chance.choice(keys))
 
+    def move_during_a_rewrap(self) -> None:
+        """An operator gives an account another key while its account key is being moved to a newer version."""
+        customer, account = self.account()
+        row = self.oracle.rows.accounts.get(account)
+        found = None if row is None else self.oracle.rows.versions.get(row.version or 0)
+        if found is None or found.pinned:
+            return
+        vault, name = self.world.vaults.vaults[found.target.key.host], found.target.key.name
+        if name not in vault.keys or len(vault.keys[name].versions) >= 8:
+            return
+        self.change(vault, "rotate", name)
+        vault.rotate(name)
+        self.hint(vault, name)
+        number = int(account.name.removeprefix("account"))
+        others: list[KeyIdentifier | None] = [key for key in customer.keys if key.name != name or key.version]
+        key = self.chance.choice([*others, None])
+        self.later(lambda: self._apply(customer, number, key), often=1, within=self.chance.uniform(0.07, 0.16))
+
     def recreate_account(self) -> None:
         customer, account = self.account()
         number, key = int(account.name.removeprefix("account")), self.chance.choice(customer.keys)

@@ -1,4 +1,7 @@
-"""Seeds that once failed, each with what it showed. They are run every time."""
+"""Seeds that once failed, each with what it showed. They are run every time.
+
+When the adversary learns something new, a seed becomes another story: each cause has a test of its own beside.
+"""
 
 REGRESSIONS = {
     2: "a clock that was set forward confirmed a denial",

@@ -29,7 +29,8 @@ ACTIONS: dict[str, int] = {
     "odd_and_clock": 1, "store_fails": 5, "store_is_down": 2, "broker_is_down": 2, "broker_drops": 4,
     "broker_refuses": 2, "broker_comes_back_older": 2,
     "broker_comes_back_empty": 1, "crash": 3, "crash_at_a_call": 6, "stop": 1, "reveal": 3, "reveal_for_a_while": 4,
-    "protect": 3, "check": 2, "move_account": 3, "recreate_account": 2, "reload": 1, "hint_falsely": 2,
+    "protect": 3, "check": 2, "move_account": 3, "move_during_a_rewrap": 3, "recreate_account": 2, "reload": 1,
+    "hint_falsely": 2,
     "flood_with_hints": 1, "settle_brake": 1, "quiet": 6,
 }  # fmt: skip
 """What can happen, and how likely it is beside the rest. Each seed is fonder of some than of others."""
