@@ -8,7 +8,7 @@ from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
 from byokd.ports import StaleError, StoreUnavailableError
 from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
-from simulation.adversary import Adversary
+from simulation.adversary import ODD, Adversary
 from simulation.broker import Memory
 from simulation.world import Customer, spec_of
 from virtual.vaults import OPERATIONS as GRANTED
@@ -39,6 +39,15 @@ class Everything(Adversary):
             store.fails[store.calls + self.chance.randrange(1, 60)] = when
         store.touched = self.world.now
         self.world.trace.note(f"! store fails {when}")
+
+    def lose_a_suspicion(self) -> None:
+        """One odd answer, and whether its suspicion was committed is not told; from then on all is well."""
+        vault, name = self.place()
+        fault = self.chance.choice(ODD)
+        self.change(vault, "odd, outcome lost", fault)
+        vault.strike(fault, "unwrapKey", count=1)
+        self.world.store.loses, self.world.store.touched = "commit_decision", self.world.now
+        self.hint(vault, name)
 
     def store_is_down(self) -> None:
         store = self.world.store
@@ -298,6 +307,7 @@ class Everything(Adversary):
         between.identities.clear()
         between.touch()
         store.fails.clear()
+        store.loses = None
         store.fails_all, bus.down, bus.refuses, bus.drops_next = False, False, "", []
         world.life.doomed = None
         bus.touch()

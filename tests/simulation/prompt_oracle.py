@@ -43,7 +43,7 @@ class PromptOracle:
         for row in self._rows.versions.values():
             if row.target.key.host == vault.host:
                 self._well.pop(row.id, None)
-                if row.is_well and self._world.is_up and self._world.now - quiet > self.wide and not vault.faults:
+                if row.is_well and self._world.is_up and self._world.now - quiet > 2 * self.sharp and not vault.faults:
                     self._well[row.id] = self._world.now
 
     def _quiet_since(self, vault: SimVault) -> float:
@@ -90,6 +90,8 @@ class PromptOracle:
             raise ViolatedError(
                 MISSED, f"{row.target.key} is {row}, though for {self._world.now - since:.0f} s {truth}"
             )
+        if truth is None and not row.is_well:
+            raise ViolatedError(MISSED, f"{row.target.key} was well for {self._world.now - since:.0f} s, yet {row}")
         state = "Accessible" if truth is None else "Inaccessible"
         if self._rows.accounts[account].state != state:
             raise ViolatedError(MISSED, f"{account.name} did not follow: {self._rows.accounts[account]}")

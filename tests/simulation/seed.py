@@ -10,6 +10,8 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 
+import structlog
+
 from byokd.domain.identifiers import TenantId
 from byokd.ports import ServiceKey
 from byokd.settings import Settings
@@ -26,12 +28,11 @@ ACTIONS: dict[str, int] = {
     "take_operations": 3, "revoke": 4, "flap": 2, "block": 2, "delete_vault": 1, "strike": 8, "odd_answer": 5,
     "wrong_value": 1, "odd_then_quick_hint": 3, "silence_between_denials": 3, "stale": 3,
     "stale_after_two_rotations": 2, "slow": 2, "fail_over": 2, "lose_identity": 2, "lose_network": 2, "step_clock": 2,
-    "odd_and_clock": 1, "store_fails": 5, "store_is_down": 2, "broker_is_down": 2, "broker_drops": 4,
-    "broker_refuses": 2, "broker_comes_back_older": 2,
-    "broker_comes_back_empty": 1, "crash": 3, "crash_at_a_call": 6, "stop": 1, "reveal": 3, "reveal_for_a_while": 4,
-    "protect": 3, "check": 2, "move_account": 3, "move_during_a_rewrap": 3, "recreate_account": 2, "reload": 1,
-    "hint_falsely": 2,
-    "flood_with_hints": 1, "settle_brake": 1, "quiet": 6,
+    "odd_and_clock": 1, "store_fails": 5, "lose_a_suspicion": 2, "store_is_down": 2, "broker_is_down": 2,
+    "broker_drops": 4, "broker_refuses": 2, "broker_comes_back_older": 2, "broker_comes_back_empty": 1, "crash": 3,
+    "crash_at_a_call": 6, "stop": 1, "reveal": 3, "reveal_for_a_while": 4, "protect": 3, "check": 2, "move_account": 3,
+    "move_during_a_rewrap": 3, "recreate_account": 2, "reload": 1, "hint_falsely": 2, "flood_with_hints": 1,
+    "settle_brake": 1, "quiet": 6,
 }  # fmt: skip
 """What can happen, and how likely it is beside the rest. Each seed is fonder of some than of others."""
 
@@ -91,6 +92,7 @@ def live(seed: int, *, whole: bool = False) -> Lived:
     """Run one seed, from an empty store to its end."""
     trace, chance = Trace(whole=whole), Random(f"byokd {seed}")  # noqa: S311 - repeatable
     invariant, what, hours = None, "", [0.0]
+    logging = structlog.get_config()
     try:
         with polling.seldom(chance.random() > 0.1):
             loop.run(_live(seed, chance, trace, hours))
@@ -98,6 +100,8 @@ def live(seed: int, *, whole: bool = False) -> Lived:
         invariant, what = violation.invariant, violation.what
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told with its seed
         invariant, what = ERROR, "".join(traceback.format_exception(error))
+    finally:
+        structlog.configure(**logging)
     return Lived(seed, trace.digest, hours[0], trace.reached, invariant, what, tuple(trace.lines))
 
 

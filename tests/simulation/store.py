@@ -47,7 +47,10 @@ class Database:
 
 
 class SimStore:
-    """The port. Fails before or after a transaction as told; `on_commit` hears of every one that changed something."""
+    """The port. Fails before or after a transaction as told; `on_commit` hears of every one that changed something.
+
+    `fails` are calls to come, by their number; `loses` names a transaction whose next outcome is not told.
+    """
 
     def __init__(self, store: SqlStore, raw: sqlite3.Connection, trace: Trace) -> None:
         self._store = store
@@ -56,6 +59,7 @@ class SimStore:
         self.life = Life(0, 0.0)
         self.calls = 0
         self.fails: dict[int, str] = {}
+        self.loses: str | None = None
         self.fails_all = False
         self.touched = 0.0
         self.on_commit: Callable[[str], None] = lambda _: None
@@ -97,7 +101,7 @@ class SimStore:
                     self._nothing.clear()
                     self._trace.note(f"store {name}")
                     self.on_commit(name)
-                if self.fails:
+                if self.fails or name == self.loses:
                     self._fail(name, "after")
                 self._pass(done, name)
             elif polled and not self._may_come_due(name):
@@ -114,8 +118,9 @@ class SimStore:
                 self.on_loss(name)
 
     def _fail(self, name: str, when: str) -> None:
-        if self.fails_all or self.fails.get(self.calls) == when:
+        if self.fails_all or self.fails.get(self.calls) == when or (name == self.loses and when == "after"):
             self.fails.pop(self.calls, None)
+            self.loses = None
             self._trace.note(f"store {name} refused {when}")
             self._trace.count(f"store: refused {when} the commit")
             self.on_loss(name)

@@ -55,6 +55,7 @@ async def _play(broker: str | None, *, as_json: bool, keep: bool) -> bool:
                 seen = await step.play()
                 seconds = time.monotonic() - begun
                 good, steps = good and seen.ok, steps + 1
+                _heed_cancellation()
                 if as_json:
                     line = {"step": step.name, "expected": step.expected, "seen": seen.words}
                     click.echo(json.dumps(line | {"seconds": round(seconds, 3), "ok": seen.ok}))
@@ -76,6 +77,13 @@ async def _play(broker: str | None, *, as_json: bool, keep: bool) -> bool:
         fail(str(error), hint="the lines above are the end of its log")
     except BrokerUnusableError as error:
         fail(str(error), hint="--broker wants mqtt://host:port of an MQTT 5 broker that lets everybody in")
+
+
+def _heed_cancellation() -> None:
+    """Raise CancelledError if this task was told to end: `asyncio.wait_for` of Python 3.11 may swallow that."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _keep(addresses: dict[str, object], *, as_json: bool) -> None:

@@ -168,8 +168,9 @@ async def watching(broker: str, *, prefix: str, client_id: str) -> AsyncIterator
         yield watcher
     finally:
         connected.cancel()
-        listening.cancel()
-        await asyncio.wait({listening, connected})
+        while not listening.done():  # its library waits by `asyncio.wait_for`, which may swallow a cancellation
+            listening.cancel()
+            await asyncio.wait({listening}, timeout=_RECONNECT_SECONDS)
 
 
 async def retained(broker: str, prefix: str, *, enough: Callable[[Watcher], bool], seconds: float) -> Watcher:
