@@ -23,6 +23,7 @@ ODD = (RefusalKind.ACCESS_DENIED, RefusalKind.NOT_FOUND, RefusalKind.NETWORK_BLO
 WHILE = (2.0, 8.0, 30.0, 120.0, 900.0)
 """Seconds that trouble lasts."""
 
+MOST_VERSIONS = 8
 OPERATIONS_LESS = (frozenset[str](), frozenset({"wrapKey"}), frozenset({"unwrapKey"}))
 
 
@@ -78,6 +79,15 @@ class Adversary:
                 self.world.service.scheduler.hint(WatchId(watch), detected_by=by)
         return list(watches)
 
+    def may_rotate(self, vault: SimVault, name: str) -> bool:
+        """Not within a second: a vault counts in whole ones, and nobody can say which of two in one is the newer."""
+        key = vault.keys.get(name)
+        return (
+            key is not None
+            and len(key.versions) < MOST_VERSIONS
+            and vault.clock.now() - key.newest.created >= timedelta(seconds=1)
+        )
+
     def version(self, vault: SimVault, name: str) -> Version:
         versions = vault.keys[name].versions
         return versions[-1] if self.chance.random() < 0.6 else self.chance.choice(versions)
@@ -86,7 +96,7 @@ class Adversary:
 
     def rotate(self) -> None:
         vault, name = self.place()
-        if len(vault.keys[name].versions) < 8:
+        if self.may_rotate(vault, name):
             self.change(vault, "rotate", name)
             vault.rotate(name)
             if self.chance.random() < 0.5:
@@ -288,7 +298,7 @@ class Adversary:
     def stale_after_two_rotations(self) -> None:
         """The version between was never seen, until a copy that lags behind shows it as the newest."""
         vault, name = self.place()
-        if len(vault.keys[name].versions) < 8:
+        if self.may_rotate(vault, name):
             self.change(vault, "rotate twice", name)
             vault.rotate(name)
             self.later(lambda: vault.rotate(name) and None, often=1, within=1.5)

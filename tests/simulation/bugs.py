@@ -207,7 +207,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "brake-holds-nothing": (
         Plant("runtime.brake", "Brakeman.decide", "consulted.ruling is Ruling.HOLD", "False"),
-        Plant("runtime.brake", "Brakeman.decide", "consulted.ruling is Ruling.WAIT and", "False and"),
+        Plant("runtime.brake", "Brakeman.decide", "consulted.ruling is Ruling.WAIT or", "False or"),
     ),
 }  # fmt: skip
 """By name."""

@@ -211,7 +211,7 @@ class Everything(Adversary):
         if found is None or found.pinned:
             return
         vault, name = self.world.vaults.vaults[found.target.key.host], found.target.key.name
-        if name not in vault.keys or len(vault.keys[name].versions) >= 8:
+        if not self.may_rotate(vault, name):
             return
         self.change(vault, "rotate", name)
         vault.rotate(name)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -29,7 +30,7 @@ from virtual.fleets import (
 )
 from virtual.using import protect, reveal
 from virtual.vaults import Vault
-from virtual.world import MINUTE, World
+from virtual.world import MINUTE, World, with_checks
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
@@ -305,6 +306,21 @@ async def test_the_first_denial_has_ten_others_looked_at(world: World) -> None:
         await asyncio.sleep(0.3)
         asked = [one for one in customers if one.vault is not odd and one.vault.called("unwrapKey", since=first.ended)]
         assert 10 <= len(asked) <= 12, "and perhaps one or two in their turn"
+        assert closed(world, customers) == []
+
+
+async def test_others_are_looked_at_too_when_the_first_denial_was_committed_unknown_to_us(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(settings=with_checks(interval=timedelta(minutes=20)))
+    async with world.running():
+        customers = await fleet(world, 6)
+        break_credential(customers)
+        (watch,) = [one for one in await world.sql.watches() if one.key == customers[3].keys[0]]
+        world.store.after, world.store.fail_next = True, "commit_decision"
+        world.service.scheduler.hint(watch.id, detected_by=DetectedBy.HINT)
+        await until(lambda: all_held(world, customers), seconds=MINUTE)
+        assert world.store.failed == ["commit_decision"]
         assert closed(world, customers) == []
 
 

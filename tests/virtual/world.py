@@ -186,6 +186,7 @@ class TroubledStore:
         self._store = store
         self.calls = 0
         self.fail_at: frozenset[int] = frozenset()
+        self.fail_next = ""
         self.fail_all = False
         self.after = False
         self.failed: list[str] = []
@@ -196,7 +197,7 @@ class TroubledStore:
 
         async def troubled(*args: object, **kwargs: object) -> object:
             self.calls += 1
-            strikes = self.fail_all or self.calls in self.fail_at
+            strikes = self.fail_all or self.calls in self.fail_at or name == self.fail_next
             if strikes and not self.after:
                 raise self._trouble(name)
             if name in self._nothing:
@@ -227,6 +228,7 @@ class TroubledStore:
 
     def _trouble(self, name: str) -> StoreUnavailableError:
         self.failed.append(name)
+        self.fail_next = ""
         return StoreUnavailableError("the disk is full", hint="make room")
 
 

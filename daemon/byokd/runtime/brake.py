@@ -93,9 +93,10 @@ class Brakeman:
             self._note_engaged(consulted.brake)
         if consulted.ruling is Ruling.HOLD:
             return Judged(held, consulted.brake.revision)
-        if consulted.ruling is Ruling.WAIT and self._may_wait():
-            if self._opinions is not None:
-                self._opinions.ask(watch)
+        opinions = self._opinions
+        if (consulted.ruling is Ruling.WAIT or (opinions and opinions.are_owed(watch))) and self._may_wait():
+            if opinions is not None:
+                opinions.ask(watch)
             return Judged(postponed(watch, held, now=now, wait=self._policy.confirm_after), None)
         applied = decide(watch, look, now=now, policy=self._policy, jitter=jitter, braked=False)
         return Judged(applied, consulted.brake.revision)

@@ -15,6 +15,9 @@ from byokd.ports import Clock
 OPINIONS = 10
 """Looks pulled forward for one denial: few against what a vault bears, and enough to judge a small fleet by."""
 
+LATELY = 3
+"""Opinions asked for so many times `apart` ago were about the same trouble; a suspicion is confirmed after one."""
+
 MOST_HELD = 500
 """Held watches looked at again at once when one of them was found usable; the rest follow in their turn."""
 
@@ -41,6 +44,13 @@ class SecondOpinions:
         self._apart = apart.total_seconds()
         self._asked: dict[IdentityName, float] = {}
         self._proved: dict[IdentityName, float] = {}
+
+    def are_owed(self, suspected: Watch) -> bool:
+        """Whether there are others to ask, and none were lately: another process began the suspicion, or it is old."""
+        asked = self._asked.get(suspected.identity)
+        if asked is not None and self._clock.monotonic() - asked <= LATELY * self._apart:
+            return False
+        return next(others(suspected, self._scheduler.latest_due()), None) is not None
 
     def ask(self, suspected: Watch) -> None:
         """Have other customers' watches looked at, first those of the same identity."""
