@@ -36,29 +36,40 @@ def explain(account: str, socket_path: Path, as_json: bool) -> None:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
+    """What to do comes before what was seen, and what concerns this account before the rest."""
     yield from _head(found)
-    for version in found["versions"]:
-        yield ""
-        yield from _version(version)
     if found["warnings"]:
         yield ""
     for warning in found["warnings"]:
         about = "" if warning["version"] is None else f"version {warning['version']}: "
         yield f"warning: {warning['kind']}: {about}{warning['message']}"
-    if found["rewrap"] is not None:
-        yield ""
-        yield from _rewrap(found["rewrap"])
     for remedy in found["remedies"]:
         yield ""
         yield from _remedy(remedy)
-    for keep in found["keep"]:
+    if found["rewrap"] is not None:
+        yield ""
+        yield from _rewrap(found["rewrap"])
+    for keep in sorted(found["keep"], key=lambda keep: not keep["wrapsAccount"]):
         yield ""
         yield from _keep(keep)
+    for version in sorted(found["versions"], key=lambda version: not version["wrapsAccount"]):
+        yield ""
+        yield from _version(version) if _matters(version) else _in_short(version)
     yield ""
     yield "history"
     for event in found["history"]:
         more = [str(event[name]) for name in ("state", "reason", "failure") if name in event]
         yield "  ".join([f"  {event['time']}", f"#{event['number']}", event["type"].removeprefix("byokd."), *more])
+
+
+def _matters(version: dict[str, Any]) -> bool:
+    """Whether every look at a version is shown: it wraps this account, or all is not well with it."""
+    well = version["verdict"]["outcome"] == "Usable" and version["suspicion"] is version["unverified"] is None
+    return version["wrapsAccount"] or not well
+
+
+def _in_short(version: dict[str, Any]) -> Iterator[str]:
+    yield from _version({**version, "looks": version["looks"][-1:], "verdict": {**version["verdict"], "evidence": []}})
 
 
 def _head(found: dict[str, Any]) -> Iterator[str]:
