@@ -153,6 +153,8 @@ class VerdictOracle:
         return sum(seconds for at, seconds in world.steps if at >= since and seconds > 0)
 
     def _is_known(self, look: Look) -> bool:
-        """Whether the store can know what this look saw: no write was lost in the check that it belongs to."""
+        """Whether the store can know what this look saw: its check lost no write, and its process did not die soon."""
+        if look.ended > self._world.deaths.get(look.life, look.ended + FRESH) - FRESH:
+            return False
         place = bisect_left(self._losses, look.ended)
         return place == len(self._losses) or self._losses[place] > look.ended + FRESH

@@ -54,6 +54,7 @@ class SimWorld(World):
         self.downtime = 0.0
         self.lives = 0
         self.boots: list[float] = []
+        self.deaths: dict[int, float] = {}
         self.steps: list[tuple[float, float]] = []
         self._died = self._is_down = asyncio.Event()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -135,6 +136,7 @@ class SimWorld(World):
         await asyncio.wait([running, died], return_when=asyncio.FIRST_COMPLETED)
         died.cancel()
         self.touch()
+        self.deaths[self.life.number] = self.now
         if self.life.is_dead:
             self.trace.note(f"crash at {self.life.died_at}")
             self.trace.count(f"crash {_kind(self.life.died_at)}")

@@ -7,6 +7,9 @@ import pytest
 
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.vocabulary import DetectedBy, Outcome, RefusalKind
+from byokd.runtime.unusable import RecordDamagedError
+from virtual.using import protect, reveal
+from virtual.vaults import Mishap
 from virtual.world import World
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
@@ -68,16 +71,43 @@ async def test_a_suspicion_whose_commit_looked_lost_goes_when_the_version_is_usa
     vault, key = world.one_vault()
     async with world.running():
         await world.register(key)
-        original, store = world.store._store.commit_decision, world.store._store
-
-        async def committed_but_unheard(*args: object, **kwargs: object) -> object:
-            store.commit_decision = original  # type: ignore[method-assign]
-            await original(*args, **kwargs)
-            raise world.store._trouble("commit_decision")
-
-        store.commit_decision = committed_but_unheard  # type: ignore[method-assign, assignment]
+        world.store.after, world.store.fail_next = True, "commit_decision"
         vault.strike(RefusalKind.ACCESS_DENIED, "unwrapKey", count=1)
         await look(world, key, seconds=1)
         assert (await verdict(world, key)).suspicion is not None
         await asyncio.sleep(10)
+        assert (await verdict(world, key)).suspicion is None
+
+
+async def test_a_clock_that_is_set_forward_confirms_no_denial_whose_commit_looked_lost(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        world.store.after, world.store.fail_next = True, "commit_decision"
+        vault.strike(RefusalKind.ACCESS_DENIED, "unwrapKey", count=2)
+        await look(world, key, seconds=0.5)
+        assert (await verdict(world, key)).suspicion is not None
+        assert world.store.failed == ["commit_decision"]
+        world.clock.stepped = timedelta(hours=1)
+        await look(world, key, seconds=6)
+        assert not vault.faults
+        assert (await verdict(world, key)).outcome is Outcome.USABLE
+
+
+async def test_a_version_that_opened_beside_its_checks_is_suspected_from_then_on_only(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        await protect(world, account)
+        vault.strike(RefusalKind.ACCESS_DENIED, "unwrapKey", count=1)
+        await look(world, key, seconds=2)
+        assert (await verdict(world, key)).suspicion is not None
+        vault.strike(Mishap.WRONG_VALUE, "unwrapKey", count=1)
+        with pytest.raises(RecordDamagedError):
+            await reveal(world, account)  # its record is looked into: the probe opens, and the record
+        vault.strike(RefusalKind.ACCESS_DENIED, "unwrapKey", count=1)
+        await asyncio.sleep(4)
+        assert not vault.faults
+        assert (await verdict(world, key)).outcome is Outcome.USABLE
+        await asyncio.sleep(6)
         assert (await verdict(world, key)).suspicion is None

@@ -26,7 +26,7 @@ from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.judge import Seen, judge
 from byokd.domain.verdict import Probe, Watch, WrappingVersion
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
-from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store
+from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store, StoreUnavailableError
 from byokd.runtime.brake import Brakeman
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics
@@ -167,7 +167,13 @@ class Checker:
         decision = judged.decision
         if not decision.changes:
             return Checked(watch, decision, heard)
-        committed = await self._store.commit_decision(watch, decision, now=now, brake_revision=judged.brake_revision)
+        try:
+            committed = await self._store.commit_decision(
+                watch, decision, now=now, brake_revision=judged.brake_revision
+            )
+        except StoreUnavailableError:
+            self._standing.intend(decision.verdicts, now=now, instant=instant)
+            raise
         self._standing.note(committed, now=now, instant=instant)
         self._report(watch, decision)
         self._brakeman.noticed(watch, committed)

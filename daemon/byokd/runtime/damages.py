@@ -13,7 +13,7 @@ import structlog
 
 from byokd.domain.accounts import Account, Damage
 from byokd.domain.answers import Refused
-from byokd.domain.identifiers import AccountId
+from byokd.domain.identifiers import AccountId, WrappingVersionId
 from byokd.domain.payload import PayloadInvalidError
 from byokd.domain.vocabulary import RefusalKind
 from byokd.ports import (
@@ -52,6 +52,7 @@ class Damages:
         clock: Clock,
         deadline: timedelta,
         on_denial: Callable[[KeyTarget], None],
+        on_opened: Callable[[WrappingVersionId], None],
         on_change: Callable[[], None],
     ) -> None:
         """Take the collaborators.
@@ -63,6 +64,7 @@ class Damages:
             clock: for deadlines and times.
             deadline: for the look at a probe.
             on_denial: told of a version whose probe comes back as something else.
+            on_opened: told of a version whose probe opens.
             on_change: called after events were committed.
         """
         self._store = store
@@ -71,6 +73,7 @@ class Damages:
         self._clock = clock
         self._deadline = deadline
         self._on_denial = on_denial
+        self._on_opened = on_opened
         self._on_change = on_change
 
     async def look_into(self, wrapped: WrappedKey) -> Damage | None:
@@ -141,7 +144,9 @@ class Damages:
         if not isinstance(answer, bytes):
             return False
         opens = hmac.compare_digest(hashlib.sha256(answer).digest(), version.probe.digest)
-        if not opens:
+        if opens:
+            self._on_opened(version.id)
+        else:
             self._on_denial(target)
         return opens
 

@@ -245,6 +245,7 @@ class Service:
             clock=self.clock,
             deadline=self.settings.rewrap.deadline,
             on_denial=self.doubts.report,
+            on_opened=self.standing.opened,
             on_change=self.publisher.notify,
         )
 
