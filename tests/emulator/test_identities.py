@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
-from byokd.emulator import Emulator, PrincipalKind
+from byokd.emulator import ControlError, Emulator, PrincipalKind
 from byokd.emulator.world import HOME_TENANT
 from emulator.support import Clock
 
@@ -35,7 +35,7 @@ def claims_of(token: str) -> dict[str, str]:
     return claims
 
 
-def certificate() -> tuple[bytes, str]:
+def certificate(*, days: int = 1) -> tuple[bytes, str]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "platform")])
     now = dt.datetime.now(dt.UTC)
@@ -45,8 +45,8 @@ def certificate() -> tuple[bytes, str]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=2))
+        .not_valid_after(now + dt.timedelta(days=days))
         .sign(key, hashes.SHA256())
     )
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -217,7 +217,7 @@ async def test_wrong_credentials_of_an_application_are_refused(
     wrong = {
         7000215: ClientSecretCredential(HOME_TENANT, made["client_id"], "guess", transport=transport),
         700027: CertificateCredential(HOME_TENANT, made["client_id"], certificate_data=both, transport=transport),
-        700213: ClientAssertionCredential(HOME_TENANT, made["client_id"], lambda: stranger, transport=transport),
+        70025: ClientAssertionCredential(HOME_TENANT, made["client_id"], lambda: stranger, transport=transport),
         50027: ClientAssertionCredential(HOME_TENANT, made["client_id"], lambda: "a.b.c", transport=transport),
     }
     for number, credential in wrong.items():
@@ -250,3 +250,81 @@ async def test_instance_discovery_knows_the_public_cloud(session: aiohttp.Client
         document = await response.json()
     assert document["tenant_discovery_endpoint"].split("/")[3] == HOME_TENANT
     assert "login.microsoftonline.com" in document["metadata"][0]["aliases"]
+
+
+async def test_federated_credential_must_match_in_issuer_subject_audience_and_signature(
+    emulator: Emulator, transport: AioHttpTransport, identity: ManagedIdentityCredential
+) -> None:
+    assertion = (await identity.get_token("api://AzureADTokenExchange/.default")).token
+    right = {
+        "issuer": f"https://login.microsoftonline.com/{HOME_TENANT}/v2.0",
+        "subject": emulator.world.principal("system").object_id,
+        "audience": "api://AzureADTokenExchange",
+    }
+    stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    pem = stranger.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    wrong = {
+        700211: right | {"issuer": "https://elsewhere.example"},
+        700213: right | {"subject": NOBODY},
+        700212: right | {"audience": "api://other"},
+        50013: right | {"public_key": pem},
+    }
+    for number, trust in wrong.items():
+        made = await emulator.control.create_application(f"trusts-{number}", federations=[trust])
+        async with ClientAssertionCredential(
+            HOME_TENANT, made["client_id"], lambda: assertion, transport=transport
+        ) as credential:
+            with pytest.raises(ClientAuthenticationError, match=f"AADSTS{number}: "):
+                await credential.get_token(SCOPE)
+
+
+async def test_expired_certificate_is_refused(emulator: Emulator, transport: AioHttpTransport) -> None:
+    both, public = certificate(days=-1)
+    made = await emulator.control.create_application("platform", certificates=[public])
+    async with CertificateCredential(
+        HOME_TENANT, made["client_id"], certificate_data=both, transport=transport
+    ) as credential:
+        with pytest.raises(ClientAuthenticationError, match=r"AADSTS700027: .* is expired"):
+            await credential.get_token(SCOPE)
+
+
+async def test_tenant_disables_an_application_for_itself_alone(emulator: Emulator, transport: AioHttpTransport) -> None:
+    made = await emulator.control.create_application("platform", secret="s3cret", consented=[OTHER_TENANT])
+    await emulator.control.change_application("platform", disable_in=OTHER_TENANT)
+
+    async def token(tenant: str) -> str:
+        async with ClientSecretCredential(tenant, made["client_id"], "s3cret", transport=transport) as credential:
+            return (await credential.get_token(SCOPE)).token
+
+    assert await token(HOME_TENANT)
+    with pytest.raises(ClientAuthenticationError, match="AADSTS7000112: "):
+        await token(OTHER_TENANT)
+    await emulator.control.change_application("platform", enable_in=OTHER_TENANT)
+    assert await token(OTHER_TENANT)
+
+
+async def test_identity_taken_away_from_the_machine_and_given_back(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in emulator.imds_environment().items():
+        monkeypatch.setenv(name, value)
+    user = await emulator.control.create_identity("user")
+    assert (await emulator.control.detach_identity("user"))["attached"] is False
+    async with ManagedIdentityCredential(client_id=user["client_id"], retry_total=0) as credential:
+        with pytest.raises(CredentialUnavailableError, match="Identity not found"):
+            await credential.get_token(SCOPE)
+        assert (await emulator.control.attach_identity("user"))["attached"] is True
+        assert claims_of((await credential.get_token(SCOPE)).token)["oid"] == user["object_id"]
+    await emulator.control.create_application("platform", secret="s3cret")
+    with pytest.raises(ControlError, match="is an application"):
+        await emulator.control.detach_identity("platform")
+
+
+@pytest.mark.parametrize("host", ["login.microsoftonline.us", "login.partner.microsoftonline.cn"])
+async def test_other_clouds_have_names_of_their_own(emulator: Emulator, transport: AioHttpTransport, host: str) -> None:
+    both, public = certificate()
+    made = await emulator.control.create_application("platform", certificates=[public])
+    async with CertificateCredential(
+        HOME_TENANT, made["client_id"], certificate_data=both, transport=transport, authority=host
+    ) as credential:
+        assert claims_of((await credential.get_token("https://vault.azure.cn/.default")).token)["tid"] == HOME_TENANT

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ from azure.identity.aio import ClientAssertionCredential, ClientSecretCredential
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byokd.adapters.identity.classify import WITHDRAWN, TokenFault, classify_token_error
-from byokd.adapters.identity.credentials import WITHDRAWN_FOR, Credentials
+from byokd.adapters.identity.classify import OUR_CREDENTIAL, WITHDRAWN, TokenFault, classify_token_error
 from byokd.adapters.keyvault.transport import Outbound
-from byokd.domain.identifiers import IdentityName, TenantId
+from byokd.domain.identifiers import TenantId
 from byokd.emulator import Emulator, FaultKind, KeyMaker
-from byokd.ports import ConsentWithdrawnError, TokenUnavailableError
-from byokd.settings import IdentitySettings, NetworkSettings, VaultSettings
+from byokd.settings import NetworkSettings, VaultSettings
 
 SCOPE = "https://vault.azure.net/.default"
 CUSTOMER = TenantId("33333333-3333-3333-3333-333333333333")
@@ -158,6 +155,22 @@ async def test_token_errors(
             await credential.get_token_info(SCOPE)
     fault = classify_token_error(raised.value, tenant=CUSTOMER)
     assert (fault.code, fault.withdrawn) == (code or type(raised.value).__name__, withdrawn)
+    assert not (fault.ours and fault.withdrawn)
+    assert not classify_token_error(raised.value, tenant=None).withdrawn, "no tenant was asked"
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "ours"),
+    [(400, 53003, False), (400, 500011, False), (400, 1, False), (500, 1, True), (429, 1, True), (503, 90033, True)]
+    + [(401, number, True) for number in sorted(OUR_CREDENTIAL)]
+    + [(400, number, False) for number in sorted(WITHDRAWN)],
+)
+def test_whose_trouble_an_answer_is(status: int, number: int, ours: bool) -> None:  # noqa: FBT001 - a column
+    response = Response(json.dumps({"error": "x", "error_codes": [number]}))
+    response.status_code = status
+    error = ClientAuthenticationError(message="no", response=response)
+    assert classify_token_error(error, tenant=CUSTOMER).ours is ours
+    assert classify_token_error(error, tenant=OTHER).ours, "it was not asked"
 
 
 def test_the_table_has_every_number_that_counts() -> None:
@@ -206,37 +219,3 @@ def test_no_body_raises_and_only_numbers_that_all_count_are_believed(document: o
     codes = document.get("error_codes") if isinstance(document, dict) else None
     believed = isinstance(codes, list) and bool(codes) and all(type(one) is int and one in WITHDRAWN for one in codes)
     assert classify_token_error(error, tenant=CUSTOMER).withdrawn == (believed and "error" in document)
-
-
-class Clock:
-    """Moved by hand."""
-
-    ahead = 0.0
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return self.ahead
-
-
-async def test_withdrawn_consent_is_asked_about_anew_before_it_can_confirm_itself(entra: Entra) -> None:
-    clock = Clock()
-    credentials = Credentials({"platform": IdentitySettings()}, entra.outbound.tokens, clock=clock)
-    credentials._sources["platform"] = entra.secret()
-    await entra.control.change_application("platform", withdraw=CUSTOMER)
-    calls = entra.emulator.world.calls
-    platform = IdentityName("platform")
-    for asked in (1, 2, 3):
-        for _ in range(5):
-            with pytest.raises(ConsentWithdrawnError) as raised:
-                await credentials.token(platform, scope=SCOPE, tenant=CUSTOMER)
-            assert raised.value.code == "AADSTS7000229"
-        with pytest.raises(TokenUnavailableError) as unavailable:
-            await credentials.token(platform, scope=SCOPE, tenant=OTHER)
-        assert not isinstance(unavailable.value, ConsentWithdrawnError), "another tenant did not say so"
-        assert calls.total(target="entra", operation="token") == asked
-        clock.ahead += WITHDRAWN_FOR.total_seconds()
-    await entra.control.change_application("platform", consent=CUSTOMER)
-    assert await credentials.token(platform, scope=SCOPE, tenant=CUSTOMER)
-    await credentials.close()

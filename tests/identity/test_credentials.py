@@ -38,7 +38,10 @@ class Machine:
     def __init__(self, emulator: Emulator, outbound: Outbound) -> None:
         self.emulator = emulator
         self.clock = Clock()
-        settings = {"platform": IdentitySettings(), "second": IdentitySettings(client_id="no-such-client")}
+        settings = {
+            "platform": IdentitySettings(),
+            "second": IdentitySettings(client_id="00000000-0000-0000-0000-00000000dead"),
+        }
         self.credentials = Credentials(settings, outbound.tokens, clock=self.clock)
 
     async def token(

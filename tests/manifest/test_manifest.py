@@ -402,3 +402,38 @@ def test_a_mistake_does_not_repeat_a_huge_value() -> None:
 
 def test_a_huge_file_is_refused_unread() -> None:
     assert "split it" in mistake("#" * (MAX_CHARS + 1))[2]
+
+
+ARM_ID = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities"
+
+
+@pytest.mark.parametrize(("file_format", "text"), [("yaml", YAML), ("toml", TOML)])
+def test_an_identity_may_be_named_by_the_arm_id_that_the_settings_know(file_format: Format, text: str) -> None:
+    known = {f"{ARM_ID}/byokd".lower(): "platform"}
+
+    def read(reference: str) -> tuple[AccountSpec, ...]:
+        changed = text.replace("platform", reference)
+        return read_manifest(
+            changed,
+            file_format,
+            allowed_suffixes=("vault.azure.net",),
+            identities=frozenset({"platform"}),
+            resource_ids=known,
+        )
+
+    for reference in (f"{ARM_ID}/byokd", f"{ARM_ID}/byokd".upper()):
+        assert read(reference)[0].customer_key == CONTOSO.customer_key
+    for reference, said in (
+        (f"{ARM_ID}/other", "no identity of the settings has the resource_id"),
+        (f"{ARM_ID}/byokd/x", "not the ARM id of a user-assigned managed identity"),
+        ("/etc/passwd", "not the ARM id of a user-assigned managed identity"),
+        (
+            "https://login.example/",
+            "there is no identity 'https://login.example/' in the settings; there are: platform",
+        ),
+    ):
+        with pytest.raises(ManifestInvalidError) as raised:
+            read(reference)
+        (mistake,) = raised.value.mistakes
+        assert (mistake.place, mistake.line) == ("accounts[0].encryption.identity", 8)
+        assert said in mistake.message

@@ -168,7 +168,7 @@ def test_variables_of_the_command_line_and_of_tests_are_no_settings() -> None:
 
 
 def test_the_name_of_an_identity_is_refused_at_its_variable() -> None:
-    (said,) = mistakes(None, {"BYOKD_IDENTITIES__BAD_NAME__CLIENT_ID": "x"})
+    (said,) = mistakes(None, {"BYOKD_IDENTITIES__BAD_NAME__CLIENT_ID": "00000000-0000-0000-0000-00000000dead"})
     assert said.startswith("BYOKD_IDENTITIES__BAD_NAME__CLIENT_ID: [identities.bad_name]: not a name")
 
 

@@ -137,6 +137,22 @@ def delete_identity(name: str) -> None:
     act(lambda control: control.delete_principal(name))
 
 
+@identity.command("detach")
+@click.argument("name")
+@json_option
+def detach_identity(name: str) -> None:
+    """Take an identity away from the machine; it stays what it is, with its grants."""
+    act(lambda control: control.detach_identity(name), say_principal)
+
+
+@identity.command("attach")
+@click.argument("name")
+@json_option
+def attach_identity(name: str) -> None:
+    """Give an identity back to the machine."""
+    act(lambda control: control.attach_identity(name), say_principal)
+
+
 @emulator.group()
 def fault() -> None:
     """Order bad luck, and end it."""

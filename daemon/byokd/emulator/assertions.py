@@ -11,7 +11,7 @@ from jwt.types import Options
 
 from byokd.emulator.material import encode
 from byokd.emulator.principals import Federation, Principal
-from byokd.emulator.tokens import LOGIN_HOST, TokenAuthority
+from byokd.emulator.tokens import LOGIN_HOSTS, TokenAuthority
 
 _SKEW_SECONDS: Final = 300
 """How far the clock of a client may be off (documentation)."""
@@ -39,20 +39,28 @@ def check_assertion(
     if not float(claims.get("nbf", 0)) - _SKEW_SECONDS <= now < float(claims.get("exp", 0)) + _SKEW_SECONDS:
         raise UnacceptableError(700024, "Client assertion is not within its valid time range.")
     if claims.get("iss") == principal.client_id:
-        _check_certificate(assertion, header, principal, tenant)
+        _check_certificate(assertion, header, principal, tenant, now)
     else:
         _check_federation(assertion, claims, principal, authority)
 
 
-def _check_certificate(assertion: str, header: dict[str, object], principal: Principal, tenant: str) -> None:
+def _check_certificate(
+    assertion: str, header: dict[str, object], principal: Principal, tenant: str, now: float
+) -> None:
     refused = UnacceptableError(
         700027, "The certificate with identifier used to sign the client assertion is not registered on application."
     )
-    audiences = [f"https://{LOGIN_HOST}/{tenant}/oauth2/v2.0/token", f"https://{LOGIN_HOST}/{tenant}/v2.0"]
+    audiences = [f"https://{host}/{tenant}/{end}" for host in LOGIN_HOSTS for end in ("oauth2/v2.0/token", "v2.0")]
     for pem in principal.credentials.certificates:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         der = certificate.public_bytes(serialization.Encoding.DER)
         if str(header.get("x5t#S256", "")).rstrip("=") == encode(hashlib.sha256(der).digest()):
+            if now >= certificate.not_valid_after_utc.timestamp():
+                raise UnacceptableError(
+                    700027,
+                    "The certificate with identifier used to sign the client assertion is expired on application. "
+                    "[Reason - The key used is expired.]",
+                )
             return _check_signature(assertion, certificate.public_key(), audiences, refused)
     raise refused
 
@@ -60,16 +68,32 @@ def _check_certificate(assertion: str, header: dict[str, object], principal: Pri
 def _check_federation(
     assertion: str, claims: dict[str, object], principal: Principal, authority: TokenAuthority
 ) -> None:
-    refused = UnacceptableError(
-        700213,
-        "No matching federated identity record found for presented assertion subject "
-        f"'{claims.get('sub')}'. Check your federated identity credential Subject, Audience and Issuer against the "
-        "presented assertion.",
+    federations = principal.credentials.federations
+    if not federations:
+        message = "The client has no configured federated identity credentials."
+        raise UnacceptableError(70025, message)
+    of_issuer = [one for one in federations if claims.get("iss") == one.issuer]
+    if not of_issuer:
+        raise _no_match(700211, "issuer", claims.get("iss"))
+    trusted = next((one for one in of_issuer if claims.get("sub") == one.subject), None)
+    if trusted is None:
+        raise _no_match(700213, "subject", claims.get("sub"))
+    if trusted.audience not in _listed(claims.get("aud")):
+        raise _no_match(700212, "audience", claims.get("aud"))
+    invalid = UnacceptableError(50013, "Assertion failed signature validation.")
+    _check_signature(assertion, _issuer_key(trusted, authority), [trusted.audience], invalid)
+
+
+def _no_match(code: int, what: str, found: object) -> UnacceptableError:
+    return UnacceptableError(
+        code,
+        f"No matching federated identity record found for presented assertion {what} '{found}'. Check your federated "
+        "identity credential Subject, Audience and Issuer against the presented assertion.",
     )
-    for trusted in principal.credentials.federations:
-        if claims.get("iss") == trusted.issuer and claims.get("sub") == trusted.subject:
-            return _check_signature(assertion, _issuer_key(trusted, authority), [trusted.audience], refused)
-    raise refused
+
+
+def _listed(audience: object) -> list[object]:
+    return audience if isinstance(audience, list) else [audience]
 
 
 def _issuer_key(trusted: Federation, authority: TokenAuthority) -> object:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import aiohttp
 
 from byokd.emulator.documents import (
+    ApplicationChange,
     ApplicationOptions,
     CallCount,
     FaultOptions,
@@ -167,12 +168,17 @@ class ControlClient:
         """An application with a secret, certificates or federated credentials."""
         return cast("PrincipalState", await self._send("POST", "applications", {"name": name, **options}))
 
-    async def change_application(
-        self, name: str, *, disabled: bool | None = None, consent: str | None = None, withdraw: str | None = None
-    ) -> PrincipalState:
+    async def change_application(self, name: str, **change: Unpack[ApplicationChange]) -> PrincipalState:
         """Disable or enable an application, let it into a tenant or throw it out."""
-        body = {"disabled": disabled, "consent": consent, "withdraw": withdraw}
-        return cast("PrincipalState", await self._send("PATCH", f"applications/{quote(name)}", body))
+        return cast("PrincipalState", await self._send("PATCH", f"applications/{quote(name)}", change))
+
+    async def attach_identity(self, name: str) -> PrincipalState:
+        """Give a managed identity back to the machine."""
+        return cast("PrincipalState", await self._send("PATCH", f"identities/{quote(name)}", {"attached": True}))
+
+    async def detach_identity(self, name: str) -> PrincipalState:
+        """Take a managed identity away from the machine; it stays what it is, with its grants."""
+        return cast("PrincipalState", await self._send("PATCH", f"identities/{quote(name)}", {"attached": False}))
 
     async def delete_principal(self, name: str) -> None:
         """Take an identity or application away."""

@@ -110,6 +110,12 @@ class CreateIdentity(Command):
     tenant: Guid | None = None
 
 
+class ChangeIdentity(Command):
+    """Takes a managed identity away from the machine, or gives it back."""
+
+    attached: bool
+
+
 class Trust(Command):
     """An issuer whose assertions an application accepts."""
 
@@ -142,6 +148,8 @@ class ChangeApplication(Command):
     disabled: bool | None = None
     consent: Guid | None = None
     withdraw: Guid | None = None
+    disable_in: Guid | None = None
+    enable_in: Guid | None = None
 
 
 class ChangeTenant(Command):

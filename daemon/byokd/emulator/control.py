@@ -23,6 +23,7 @@ class Control:
             web.get(f"{PREFIX}/calls", self.calls),
             web.post(f"{PREFIX}/calls/reset", self.reset_calls),
             web.post(f"{PREFIX}/identities", self.create_identity),
+            web.patch(f"{PREFIX}/identities/{{principal}}", self.change_identity),
             web.post(f"{PREFIX}/applications", self.create_application),
             web.patch(f"{PREFIX}/applications/{{principal}}", self.change_application),
             web.delete(f"{PREFIX}/principals/{{principal}}", self.delete_principal),
@@ -63,6 +64,12 @@ class Control:
         principal = self._world.add_principal(wanted.name, wanted.kind, tenant_id=wanted.tenant)
         return web.json_response(views.principal_state(principal))
 
+    async def change_identity(self, request: web.Request) -> web.Response:
+        """Take a managed identity away from the machine, or give it back."""
+        change = await read_command(request, commands.ChangeIdentity)
+        principal = self._world.attach(request.match_info["principal"], attached=change.attached)
+        return web.json_response(views.principal_state(principal))
+
     async def create_application(self, request: web.Request) -> web.Response:
         """An application."""
         wanted = await read_command(request, commands.CreateApplication)
@@ -78,7 +85,7 @@ class Control:
         return web.json_response(views.principal_state(principal))
 
     async def change_application(self, request: web.Request) -> web.Response:
-        """Disable it, let it into a tenant or throw it out."""
+        """Disable it, everywhere or in a tenant, let it into a tenant or throw it out."""
         name, change = request.match_info["principal"], await read_command(request, commands.ChangeApplication)
         principal = self._world.principal(name)
         principal.disabled = principal.disabled if change.disabled is None else change.disabled
@@ -86,6 +93,10 @@ class Control:
             self._world.consent(name, change.consent, given=True)
         if change.withdraw is not None:
             self._world.consent(name, change.withdraw, given=False)
+        if change.disable_in is not None:
+            principal.disabled_in.add(change.disable_in)
+        if change.enable_in is not None:
+            principal.disabled_in.discard(change.enable_in)
         return web.json_response(views.principal_state(principal))
 
     async def delete_principal(self, request: web.Request) -> web.Response:

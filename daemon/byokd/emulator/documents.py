@@ -76,6 +76,8 @@ class PrincipalState(TypedDict):
     tenants: list[str]
     resource_id: str | None
     disabled: bool
+    disabled_in: list[str]
+    attached: bool
 
 
 class FaultState(TypedDict):
@@ -163,6 +165,16 @@ class ApplicationOptions(TypedDict, total=False):
     certificates: list[str]
     federations: list[dict[str, str]]
     consented: list[str]
+
+
+class ApplicationChange(TypedDict, total=False):
+    """What can be changed of an application; `disable_in` and `enable_in` name a tenant that does so for itself."""
+
+    disabled: bool
+    consent: str
+    withdraw: str
+    disable_in: str
+    enable_in: str
 
 
 class FaultOptions(TypedDict, total=False):

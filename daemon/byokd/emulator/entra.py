@@ -112,7 +112,7 @@ class EntraService:
                 f"The client application {client_id} is missing service principal in the tenant {tenant}. See "
                 "instructions here: https://go.microsoft.com/fwlink/?linkid=2225119",
             )
-        if application.disabled:
+        if application.disabled or tenant in application.disabled_in:
             message = f"Application '{client_id}'({application.name}) is disabled."
             raise TokenRefusal(HTTPStatus.BAD_REQUEST, "unauthorized_client", 7000112, message)
         return application

@@ -73,7 +73,8 @@ class IdentityService:
 
     def _choose(self, asked: Asked) -> Principal | str:
         """The identity that is asked for, or why there is none. Without a name: the system's, or the only one."""
-        identities = [one for one in self._world.principals.values() if one.kind is not PrincipalKind.APPLICATION]
+        managed = [one for one in self._world.principals.values() if one.kind is not PrincipalKind.APPLICATION]
+        identities = [one for one in managed if one.attached]
         wanted = [(name, asked.query[name]) for name in _SELECTORS if name in asked.query]
         if wanted:
             name, value = wanted[0]

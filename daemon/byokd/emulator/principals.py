@@ -40,6 +40,10 @@ class Principal:
     resource_id: str | None = None
     credentials: Credentials = field(default_factory=Credentials)
     disabled: bool = False
+    attached: bool = True
+    """Whether the machine has it, of a managed identity."""
+    disabled_in: set[str] = field(default_factory=set)
+    """Tenants that disabled an application for themselves."""
 
     @property
     def object_id(self) -> str:
@@ -48,7 +52,7 @@ class Principal:
 
     def answers_to(self, parameter: str, value: str) -> bool:
         """Whether a managed-identity endpoint would mean this identity by `parameter=value`."""
-        if self.kind is PrincipalKind.APPLICATION:
+        if self.kind is PrincipalKind.APPLICATION or not self.attached:
             return False
         known = {
             "client_id": self.client_id,

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-AZURE_HOSTS = (".vault.azure.net", "login.microsoftonline.com")
+from byokd.emulator.tokens import LOGIN_HOSTS
+
+AZURE_HOSTS = (".vault.azure.net", *LOGIN_HOSTS)
 """Names, or ends of names, that lead to the TLS listener."""
 
 

@@ -24,7 +24,7 @@ from byokd.emulator.managed_identity import APP_SERVICE_PATH, IMDS_PATH, Identit
 from byokd.emulator.material import KeyMaker
 from byokd.emulator.routes import EmulatorResolver, trusting_context
 from byokd.emulator.tls import make_context
-from byokd.emulator.tokens import LOGIN_HOST, TokenAuthority
+from byokd.emulator.tokens import LOGIN_HOSTS, TokenAuthority
 from byokd.emulator.world import World
 
 LOOPBACK = "127.0.0.1"
@@ -106,7 +106,7 @@ class Emulator:
     @property
     def connect_to(self) -> dict[str, str]:
         """Host patterns and the address that they lead to, for settings that redirect connections."""
-        return {"*.vault.azure.net": str(self.tls_address), LOGIN_HOST: str(self.tls_address)}
+        return dict.fromkeys(("*.vault.azure.net", *LOGIN_HOSTS), str(self.tls_address))
 
     def imds_environment(self) -> dict[str, str]:
         """The variable that leads azure-identity to this emulator's IMDS."""
@@ -125,7 +125,7 @@ class Emulator:
         return TCPConnector(resolver=resolver, ssl=trusting_context(self.ca_file), use_dns_cache=False)
 
     def _resolves(self, host: str) -> bool:
-        return host == LOGIN_HOST or self.world.vault_at(host) is not None
+        return host in LOGIN_HOSTS or self.world.vault_at(host) is not None
 
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -136,7 +136,7 @@ def _azure(world: World, authority: TokenAuthority, operations: KeyOperations, e
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         host = host_of(request)
-        if host == LOGIN_HOST:
+        if host in LOGIN_HOSTS:
             return await exchange.serve(request, entra)
         vault = world.vault_at(host)
         if vault is None:

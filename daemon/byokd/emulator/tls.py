@@ -12,7 +12,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-NAMES: Final = ("*.vault.azure.net", "login.microsoftonline.com", "localhost")
+NAMES: Final = (
+    "*.vault.azure.net",
+    "login.microsoftonline.com",
+    "login.microsoftonline.us",
+    "login.partner.microsoftonline.cn",
+    "localhost",
+)
 _LIFETIME: Final = timedelta(days=30)
 _EARLIER: Final = timedelta(days=1)
 """Validity starts a day back, since clocks may differ. These are real times: clients check them on their own clock."""

@@ -13,14 +13,19 @@ from byokd.emulator.principals import Principal
 from byokd.emulator.world import World
 
 LOGIN_HOST: Final = "login.microsoftonline.com"
+LOGIN_HOSTS: Final = (LOGIN_HOST, "login.microsoftonline.us", "login.partner.microsoftonline.cn")
+"""Entra ID in the public, US government and China cloud (documentation): here one Entra ID under three names."""
 EXCHANGE: Final = "api://AzureADTokenExchange"
+_EXCHANGES: Final = frozenset({EXCHANGE, f"{EXCHANGE}USGov", f"{EXCHANGE}China"})
 RESOURCES: Final = frozenset(
     {
         "https://vault.azure.net",
         "https://management.azure.com",
         "https://storage.azure.com",
         "https://eventgrid.azure.net",
-        EXCHANGE,
+        "https://vault.usgovcloudapi.net",
+        "https://vault.azure.cn",
+        *_EXCHANGES,
     }
 )
 """What a token can be asked for."""
@@ -65,7 +70,7 @@ class TokenAuthority:
             "sub": object_id,
             "tid": tenant_id,
             "uti": str(self._world.next_token()),
-            "ver": "2.0" if resource == EXCHANGE else "1.0",
+            "ver": "2.0" if resource in _EXCHANGES else "1.0",
         }
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._kid}), now + lifetime
 
@@ -91,6 +96,6 @@ class TokenAuthority:
 
 def token_issuer(tenant_id: str, resource: str) -> str:
     """The `iss` of a token: the exchange of tokens uses the newer form, Key Vault and ARM the older."""
-    if resource == EXCHANGE:
+    if resource in _EXCHANGES:
         return f"https://{LOGIN_HOST}/{tenant_id}/v2.0"
     return f"https://sts.windows.net/{tenant_id}/"

@@ -148,6 +148,8 @@ def principal_state(principal: Principal) -> PrincipalState:
         "tenants": sorted(principal.object_ids),
         "resource_id": principal.resource_id,
         "disabled": principal.disabled,
+        "disabled_in": sorted(principal.disabled_in),
+        "attached": principal.attached,
     }
 
 

@@ -150,6 +150,14 @@ class World:
         )
         return self.principals[name]
 
+    def attach(self, name: str, *, attached: bool) -> Principal:
+        """Give a managed identity to the machine, or take it away; it stays what it is, with its grants."""
+        principal = self.principal(name)
+        if principal.kind is PrincipalKind.APPLICATION:
+            raise WorldError(f"{name!r} is an application", "only managed identities belong to a machine")
+        principal.attached = attached
+        return principal
+
     def remove_principal(self, name: str) -> None:
         """Take an identity or application away; its grants stay behind, as they do in Azure."""
         del self.principals[self.principal(name).name]

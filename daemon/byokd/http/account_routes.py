@@ -15,6 +15,7 @@ from byokd.records import Gate
 from byokd.runtime.applying import apply_all
 from byokd.runtime.checker import Checked
 from byokd.runtime.manifest import Format, ManifestInvalidError, read_manifest
+from byokd.settings.identities import names_by_resource_id
 
 
 class ApplyRequest(BaseModel):
@@ -54,6 +55,7 @@ class _Api:
                 request.format,
                 allowed_suffixes=self.managed.settings.vaults.allowed_suffixes,
                 identities=frozenset(self.managed.settings.identities),
+                resource_ids=names_by_resource_id(self.managed.settings.identities),
             )
         except ManifestInvalidError as error:
             return JSONResponse({"mistakes": [asdict(mistake) for mistake in error.mistakes]}, status_code=422)

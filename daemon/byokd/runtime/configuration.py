@@ -3,7 +3,7 @@
 import ssl
 import stat
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -147,13 +147,30 @@ def _value(text: str) -> object:
 def _unusable_files(values: Mapping[str, Any], *, file: str, overlaid: Mapping[tuple[str, ...], str]) -> list[Mistake]:
     """Look into the files that are named; those that would be mistaken at the first use are mistakes now."""
     mistakes: list[Mistake] = []
-    for (section, name), flaw in _FILES.items():
-        group = values.get(section)
-        path = group.get(name) if isinstance(group, Mapping) else None
+    for spot, flaw in (*_FILES.items(), *_files_of_identities(values)):
+        group: Any = values
+        for section in spot[:-1]:
+            group = group.get(section) if isinstance(group, Mapping) else None
+        path = group.get(spot[-1]) if isinstance(group, Mapping) else None
         if isinstance(path, str) and Path(path).is_absolute() and (message := flaw(Path(path))) is not None:
-            place = overlaid.get((section, name), file)
-            mistakes.append(Mistake(place, f"[{section}] {name}: {message} (found {path[:60]!r})"))
+            place = overlaid.get(spot, file)
+            mistakes.append(Mistake(place, f"[{'.'.join(spot[:-1])}] {spot[-1]}: {message} (found {path[:60]!r})"))
     return mistakes
+
+
+def _files_of_identities(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Callable[[Path], str | None]]]:
+    """Name the files that identities have, each with who looks into it."""
+    identities = values.get("identities")
+    if not isinstance(identities, Mapping):
+        return
+    from byokd.runtime.identity_files import (  # noqa: PLC0415 - cryptography is for those who have identities
+        flaw_of_certificate,
+        flaw_of_token_file,
+    )
+
+    for name in identities:
+        yield ("identities", name, "certificate_file"), flaw_of_certificate
+        yield ("identities", name, "token_file"), flaw_of_token_file
 
 
 def _flaw_of_authorities(path: Path) -> str | None:
@@ -183,7 +200,7 @@ def _flaw_of_password(path: Path) -> str | None:
     return None
 
 
-_FILES: Final[Mapping[tuple[str, str], Callable[[Path], str | None]]] = {
+_FILES: Final[Mapping[tuple[str, ...], Callable[[Path], str | None]]] = {
     ("network", "ca_file"): _flaw_of_authorities,
     ("store", "ca_file"): _flaw_of_authorities,
     ("store", "password_file"): _flaw_of_password,

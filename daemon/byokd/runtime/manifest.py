@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
@@ -18,6 +19,7 @@ from byokd.domain.identifiers import (
     parse_tenant,
     shown,
 )
+from byokd.runtime.identity_references import IdentityReferenceError, find_identity
 from byokd.runtime.places import Document, Place, UnreadableError, read_toml, read_yaml
 
 MAX_CHARS = 16 * 1024 * 1024
@@ -66,6 +68,7 @@ class _Known:
 
     allowed_suffixes: Sequence[str]
     identities: frozenset[str]
+    resource_ids: Mapping[str, str]
     ids: set[AccountId] = field(default_factory=set)
 
 
@@ -121,10 +124,10 @@ def _key_identifier(value: object, info: ValidationInfo) -> KeyIdentifier:
 
 def _identity(value: object, info: ValidationInfo) -> IdentityName:
     known = _known(info)
-    if _text(value) not in known.identities:
-        names = ", ".join(sorted(known.identities)) or "none"
-        raise _wrong(f"there is no identity {shown(_text(value))} in the settings; there are: {names}")
-    return IdentityName(_text(value))
+    try:
+        return find_identity(_text(value), known.identities, known.resource_ids)
+    except IdentityReferenceError as error:
+        raise _wrong(f"{error}; {error.hint}") from None
 
 
 class _Strict(BaseModel):
@@ -158,7 +161,12 @@ class _Manifest(_Strict):
 
 
 def read_manifest(
-    text: str, file_format: Format, *, allowed_suffixes: Sequence[str], identities: frozenset[str]
+    text: str,
+    file_format: Format,
+    *,
+    allowed_suffixes: Sequence[str],
+    identities: frozenset[str],
+    resource_ids: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[AccountSpec, ...]:
     """Read an accounts file.
 
@@ -167,6 +175,7 @@ def read_manifest(
         file_format: how to read it.
         allowed_suffixes: for key identifiers.
         identities: names that the settings know.
+        resource_ids: names of those that have an ARM id, by that id in lower case.
 
     Raises:
         ManifestInvalidError: with every mistake that can be found in one reading.
@@ -181,7 +190,7 @@ def read_manifest(
     except ValidationError as error:
         mistakes += _mistakes(error, (), document)
         raise ManifestInvalidError(mistakes) from None
-    known = _Known(allowed_suffixes, identities)
+    known = _Known(allowed_suffixes, identities, resource_ids)
     for index, entry in enumerate(entries):
         try:
             specs.append(_Account.model_validate(entry, context=known).spec())

@@ -12,8 +12,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from byokd.settings.group import Group as _Group
+from byokd.settings.identities import IdentitySettings as IdentitySettings
+from byokd.settings.identities import check_together
 from byokd.settings.kinds import (
     AbsolutePath,
     Address,
@@ -25,10 +28,6 @@ from byokd.settings.kinds import (
     Suffix,
     TopicPrefix,
 )
-
-
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ServiceSettings(_Group):
@@ -153,16 +152,6 @@ class NetworkSettings(_Group):
     """DNS servers, `address` or `address:port`, that are asked whether the name of a vault that does not resolve exists
     at all; connections never depend on them. None: the system's. A vault is taken for deleted only when every one that
     answers says so, and knows another vault of the same cloud."""
-
-
-class IdentitySettings(_Group):
-    """A credential source under a name; accounts refer to it by that name."""
-
-    kind: Literal["managed-identity"] = "managed-identity"
-    """`managed-identity`: the machine's own, from the instance metadata or App Service endpoint."""
-
-    client_id: str | None = None
-    """Client id of a user-assigned managed identity; none for the system-assigned one."""
 
 
 class CheckSettings(_Group):
@@ -405,7 +394,7 @@ class Settings(_Group):
     store: StoreSettings = StoreSettings()
     vaults: VaultSettings = VaultSettings()
     network: NetworkSettings = NetworkSettings()
-    identities: Mapping[Name, IdentitySettings] = Field(default_factory=dict)
+    identities: Annotated[Mapping[Name, IdentitySettings], AfterValidator(check_together)] = Field(default_factory=dict)
     """Credential sources by name, such as `[identities.platform]`."""
     checks: CheckSettings = CheckSettings()
     brake: BrakeSettings = BrakeSettings()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,16 +21,36 @@ WITHDRAWN: Final[Mapping[int, str]] = {
 documentation). Every other number is about our own credential, policies or Entra itself."""
 
 
+OUR_CREDENTIAL: Final = frozenset(
+    {
+        *(50013, 50027, 700021, 700023, 700024),  # the assertion: forged, malformed, for another, out of its time
+        *(700025, 700026, 700027, 700030),  # the certificate: not registered, expired, a wrong signature
+        *(70021, 70025, 700211, 700212, 700213),  # the federation: issuer, audience or subject is not trusted
+        *(7000215, 7000218, 7000222),  # a secret: wrong, missing, expired
+    }
+)
+"""What Entra says of the credential that the application shows, which is the same in every tenant (documentation)."""
+
+_TROUBLED: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, *(one for one in HTTPStatus if one >= 500)})  # noqa: PLR2004
+
+
 @dataclass(frozen=True, slots=True)
 class TokenFault:
-    """Why there is no token: `code` for logs and evidence, and whether the tenant itself does not let us in."""
+    """Why there is no token.
+
+    Attributes:
+        code: for logs and evidence.
+        withdrawn: whether the tenant itself does not let us in.
+        ours: whether every tenant would meet it: our credential, the way to the endpoint, or the endpoint itself.
+    """
 
     code: str
     withdrawn: bool
+    ours: bool = True
 
 
-def classify_token_error(error: Exception, *, tenant: TenantId) -> TokenFault:
-    """Say why there is no token for `tenant`.
+def classify_token_error(error: Exception, *, tenant: TenantId | None) -> TokenFault:
+    """Say why there is no token for `tenant`; None where the endpoint knows no tenants, and can withdraw nothing.
 
     Withdrawn only when Entra's token endpoint of that very tenant says so in the field for it (`error_codes`), whatever
     its text says: a managed identity's endpoint passes on texts about its own tenant, and a proxy can write anything.
@@ -37,8 +58,14 @@ def classify_token_error(error: Exception, *, tenant: TenantId) -> TokenFault:
     numbers = _numbers(error)
     if not numbers:
         return TokenFault(type(error).__name__, withdrawn=False)
-    of_that_tenant = _asked_tenant(error) == tenant
-    return TokenFault(f"AADSTS{numbers[0]}", withdrawn=of_that_tenant and all(one in WITHDRAWN for one in numbers))
+    of_that_tenant = tenant is not None and _asked_tenant(error) == tenant
+    withdrawn = of_that_tenant and all(one in WITHDRAWN for one in numbers)
+    ours = not of_that_tenant or _is_troubled(error) or not OUR_CREDENTIAL.isdisjoint(numbers)
+    return TokenFault(f"AADSTS{numbers[0]}", withdrawn=withdrawn, ours=ours and not withdrawn)
+
+
+def _is_troubled(error: Exception) -> bool:
+    return getattr(getattr(error, "response", None), "status_code", None) in _TROUBLED
 
 
 def _numbers(error: Exception) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""One token for many: identities by name, each asked once for all who wait."""
+"""One token for many: identities by name, each tenant's token asked once for all who wait."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Final
 
 from azure.core.credentials import AccessTokenInfo, TokenRequestOptions
-from azure.core.pipeline.transport import AsyncHttpTransport
-from azure.core.rest import AsyncHttpResponse, HttpRequest
-from azure.identity.aio import ManagedIdentityCredential
 
-from byokd.adapters.identity.classify import TokenFault, classify_token_error
+from byokd.adapters.identity.classify import OUR_CREDENTIAL, TokenFault, classify_token_error
+from byokd.adapters.identity.slots import MOST_TOKENS, Slot, SlotKey, Slots
+from byokd.adapters.identity.sources import EXCHANGE, NOBODY, Source, Transport, make_source
+from byokd.adapters.identity.standings import Standing
 from byokd.domain.identifiers import IdentityName, TenantId
 from byokd.ports import Clock, ConsentWithdrawnError, TokenUnavailableError
 from byokd.settings import IdentitySettings
@@ -19,30 +19,14 @@ from byokd.settings import IdentitySettings
 FETCH_TIMEOUT: Final = timedelta(seconds=4)
 """For one request to a token endpoint: less than the deadline of a check, so that its failure is seen and counted."""
 
-RENEW_BEFORE: Final = timedelta(minutes=5)
-"""A token is renewed this long before it expires, or when its endpoint says so."""
-
-USE_UNTIL: Final = timedelta(seconds=30)
-"""A token that cannot be renewed is used until this long before it expires."""
-
-BACKOFF_FIRST: Final = timedelta(seconds=1)
-BACKOFF_MOST: Final = timedelta(seconds=30)
-"""Waits of a failing identity: doubled from the first to the longest. Meanwhile everybody fails at once."""
-
-WITHDRAWN_FOR: Final = timedelta(seconds=2)
-"""How long Entra's word that a tenant does not let us in is passed on before it is asked again.
-
-No doubling: it did answer. And shorter than the time after which a second denial confirms the first (5 s by default),
-so that one answer never counts as two.
-"""
-
 RENEW_ON_DEMAND_AFTER: Final = timedelta(seconds=30)
 """A rejected token is replaced, and claims are asked for, no sooner than this after the last token was had.
 
 One vault that rejects every token must not make this service hammer the endpoint that all depend on.
 """
 
-Transport = AsyncHttpTransport[HttpRequest, AsyncHttpResponse]
+_QUEUED: Final = TokenFault("TokensQueued", withdrawn=False)
+_CREDENTIAL_CODES: Final = frozenset({f"AADSTS{number}" for number in OUR_CREDENTIAL})
 
 
 class IdentityUnknownError(TokenUnavailableError):
@@ -52,37 +36,40 @@ class IdentityUnknownError(TokenUnavailableError):
         super().__init__(identity, code="IdentityUnknown")
 
 
-_EXPIRED: Final = TokenFault("Expired", withdrawn=False)
-
-
 @dataclass(slots=True)
-class _Slot:
-    """A token and what is known of getting it. Times: `due` and `usable_until` in epoch seconds, the rest monotonic."""
+class _Shown:
+    """What a cross-tenant application shows now, and what Entra ID last refused."""
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    token: str | None = field(default=None, repr=False)
-    due: float = 0
-    usable_until: float = 0
-    fetched: float = 0
-    failures: int = 0
-    failed_until: float = 0
-    failure: TokenFault = _EXPIRED
-    failed_for: TenantId | None = None
+    assertion: str = field(default="", repr=False)
+    refused: str | None = field(default=None, repr=False)
+
+    def __call__(self) -> str:
+        return self.assertion
 
 
 class Credentials:
     """Tokens by the name of an identity.
 
     Managed identities have one token per scope, whatever the tenant: their endpoint knows only the tenant that they
-    live in. `transport` reaches the token endpoint; it is not closed here.
+    live in. All others have one per scope and tenant, asked from that tenant alone: what one tenant gave is never used
+    for another. `transport` reaches the token endpoints; it is not closed here. At most `most_tokens` are kept.
     """
 
-    def __init__(self, identities: Mapping[str, IdentitySettings], transport: Transport, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        identities: Mapping[str, IdentitySettings],
+        transport: Transport,
+        *,
+        clock: Clock,
+        most_tokens: int = MOST_TOKENS,
+    ) -> None:
         self._identities = identities
         self._transport = transport
         self._clock = clock
-        self._sources: dict[str, ManagedIdentityCredential] = {}
-        self._slots: dict[tuple[str, str], _Slot] = {}
+        self._sources: dict[str, Source] = {}
+        self._shown: dict[str, _Shown] = {}
+        self._standings: dict[str, Standing] = {}
+        self._slots = Slots(most_tokens)
 
     async def token(
         self,
@@ -106,20 +93,41 @@ class Credentials:
         """
         if identity not in self._identities:
             raise IdentityUnknownError(identity)
-        slot = self._slots.setdefault((identity, scope), _Slot())
+        is_managed = self._identities[identity].kind == "managed-identity"
+        key = SlotKey(identity, scope, None if is_managed else tenant)
+        slot = self._slots.of(key)
         if not self._is_due(slot, claims=claims, rejected=rejected):
-            return self._usable(slot, identity, tenant)
+            return self._usable(slot, key)
         # While one caller renews it, the others go on with the old one, unless they cannot use that.
         if slot.lock.locked() and claims is None and rejected != slot.token and self._is_usable(slot):
-            return self._usable(slot, identity, tenant)
+            return self._usable(slot, key)
         async with slot.lock:
             # Somebody else may have fetched, or failed to, while this one waited.
             due = self._is_due(slot, claims=claims, rejected=rejected)
-            if due and self._clock.monotonic() >= slot.failed_until:
-                await self._fetch(slot, identity, scope=scope, tenant=tenant, claims=claims)
-            if slot.failures and slot.token == rejected:
-                raise _unavailable(slot, identity, tenant)
-            return self._usable(slot, identity, tenant)
+            if due and not self._must_wait(slot, key):
+                await self._fetch(slot, key, claims)
+            if slot.token == rejected and (slot.failures or self._must_wait(slot, key)):
+                raise self._unavailable(slot, key)
+            return self._usable(slot, key)
+
+    async def assertion(self, identity: IdentityName) -> str:
+        """Give what a cross-tenant identity shows to Entra ID: a token of the managed identity that it trusts.
+
+        Raises:
+            TokenUnavailableError: there is none.
+        """
+        settings, refused = self._identities[identity], self._shown.setdefault(identity, _Shown()).refused
+        via, scope = IdentityName(settings.via or ""), EXCHANGE[settings.authority]
+        return await self.token(via, scope=scope, tenant=TenantId(NOBODY), rejected=refused)
+
+    def make_ready(self, identity: IdentityName) -> None:
+        """Read what the identity needs, without asking anybody.
+
+        Raises:
+            OSError: its certificate cannot be read.
+            ValueError: its certificate cannot be used.
+        """
+        self._source(identity)
 
     async def close(self) -> None:
         """Forget all tokens."""
@@ -127,59 +135,94 @@ class Credentials:
         for source in self._sources.values():
             await source.close()
         self._sources.clear()
+        self._shown.clear()
 
-    def _is_due(self, slot: _Slot, *, claims: str | None, rejected: str | None) -> bool:
+    def _is_due(self, slot: Slot, *, claims: str | None, rejected: str | None) -> bool:
         """Whether another token is to be fetched."""
         if not self._is_usable(slot) or self._clock.now().timestamp() >= slot.due:
             return True
         demanded = claims is not None or rejected == slot.token
         return demanded and self._clock.monotonic() - slot.fetched >= RENEW_ON_DEMAND_AFTER.total_seconds()
 
-    def _is_usable(self, slot: _Slot) -> bool:
-        return slot.token is not None and self._clock.now().timestamp() < slot.usable_until
+    def _is_usable(self, slot: Slot) -> bool:
+        return slot.is_usable(self._clock.now().timestamp())
 
-    def _usable(self, slot: _Slot, identity: str, tenant: TenantId) -> str:
+    def _usable(self, slot: Slot, key: SlotKey) -> str:
         if slot.token is None or not self._is_usable(slot):
-            raise _unavailable(slot, identity, tenant)
+            raise self._unavailable(slot, key)
         return slot.token
 
-    async def _fetch(self, slot: _Slot, identity: str, *, scope: str, tenant: TenantId, claims: str | None) -> None:
+    def _standing(self, identity: IdentityName) -> Standing:
+        return self._standings.setdefault(identity, Standing())
+
+    def _must_wait(self, slot: Slot, key: SlotKey) -> bool:
+        now = self._clock.monotonic()
+        return now < slot.failed_until or self._standing(key.identity).is_held(now)
+
+    def _unavailable(self, slot: Slot, key: SlotKey) -> TokenUnavailableError:
+        now, standing = self._clock.monotonic(), self._standing(key.identity)
+        # What a tenant said earlier says nothing while nobody asks it.
+        is_stale = now >= slot.failed_until and standing.is_held(now)
+        fault = standing.failure if is_stale else slot.failure
+        kind = ConsentWithdrawnError if fault.withdrawn else TokenUnavailableError
+        return kind(key.identity, code=fault.code)
+
+    async def _fetch(self, slot: Slot, key: SlotKey, claims: str | None) -> None:
         """Ask the endpoint once and note how it went."""
+        standing, is_asked = self._standing(key.identity), False
+        shown: str | None = None
+        try:
+            shown = await self._show(key.identity)
+            async with asyncio.timeout(FETCH_TIMEOUT.total_seconds()), standing.turns:
+                if self._must_wait(slot, key):
+                    return
+                is_asked = True
+                got = await self._ask(key, claims)
+        except TokenUnavailableError as error:
+            via = self._identities[key.identity].via
+            self._fail(slot, key, TokenFault(f"{via}: {error.code}", withdrawn=False))
+        except Exception as error:  # noqa: BLE001 - credentials raise all sorts; its text may hold what must not be shown
+            if not is_asked and isinstance(error, TimeoutError):
+                slot.failure = _QUEUED
+                return
+            fault = classify_token_error(error, tenant=key.tenant)
+            self._fail(slot, key, fault)
+            self._look_again(key.identity, fault, error, shown=shown)
+        else:
+            slot.take(got, now=self._clock.now().timestamp(), monotonic=self._clock.monotonic())
+            standing.succeed()
+
+    async def _show(self, identity: IdentityName) -> str | None:
+        """Have the assertion of a cross-tenant identity at hand."""
+        if self._identities[identity].kind != "cross-tenant":
+            return None
+        assertion = await self.assertion(identity)
+        self._shown[identity].assertion = assertion
+        return assertion
+
+    async def _ask(self, key: SlotKey, claims: str | None) -> AccessTokenInfo:
         # Managed identities ignore claims, but with any the package passes over its own cache, which hides failures.
         options: TokenRequestOptions = {"enable_cae": True, "claims": claims or "{}"}
-        try:
-            async with asyncio.timeout(FETCH_TIMEOUT.total_seconds()):
-                got = await self._source(identity).get_token_info(scope, options=options)
-        except Exception as error:  # noqa: BLE001 - credentials raise all sorts; its text may hold what must not be shown
-            slot.failures += 1
-            slot.failure, slot.failed_for = classify_token_error(error, tenant=tenant), tenant
-            wait = min(BACKOFF_FIRST * 2 ** min(slot.failures - 1, 10), BACKOFF_MOST)
-            wait = WITHDRAWN_FOR if slot.failure.withdrawn else wait
-            slot.failed_until = self._clock.monotonic() + wait.total_seconds()
-        else:
-            self._note(slot, got)
+        if key.tenant is not None:
+            options["tenant_id"] = key.tenant
+        return await self._source(key.identity).get_token_info(key.scope, options=options)
 
-    def _note(self, slot: _Slot, got: AccessTokenInfo) -> None:
-        slot.token, slot.fetched = got.token, self._clock.monotonic()
-        slot.usable_until = got.expires_on - USE_UNTIL.total_seconds()
-        slot.due = min(got.refresh_on or got.expires_on, got.expires_on - RENEW_BEFORE.total_seconds())
-        slot.failures, slot.failed_until, slot.failure = 0, 0.0, _EXPIRED
+    def _fail(self, slot: Slot, key: SlotKey, fault: TokenFault) -> None:
+        now = self._clock.monotonic()
+        slot.fail(fault, monotonic=now)
+        # A managed identity fails per scope; there are few, and one that it has no token for says nothing of others.
+        if key.tenant is not None:
+            self._standing(key.identity).fail(fault, key.tenant, monotonic=now)
 
-    def _source(self, identity: str) -> ManagedIdentityCredential:
+    def _look_again(self, identity: IdentityName, fault: TokenFault, error: Exception, *, shown: str | None) -> None:
+        """Take certificate, federated token and assertion anew after one that was refused, or could not be read."""
+        if fault.code in _CREDENTIAL_CODES or isinstance(error, OSError | ValueError):
+            self._sources.pop(identity, None)
+        if shown is not None and fault.code in _CREDENTIAL_CODES:
+            self._shown[identity].refused = shown
+
+    def _source(self, identity: IdentityName) -> Source:
         if identity not in self._sources:
-            self._sources[identity] = _managed_identity(self._identities[identity], self._transport)
+            shown = self._shown.setdefault(identity, _Shown())
+            self._sources[identity] = make_source(self._identities[identity], self._transport, shown)
         return self._sources[identity]
-
-
-def _unavailable(slot: _Slot, identity: str, tenant: TenantId) -> TokenUnavailableError:
-    # What one tenant says of us is no other tenant's word.
-    withdrawn = slot.failure.withdrawn and slot.failed_for == tenant
-    kind = ConsentWithdrawnError if withdrawn else TokenUnavailableError
-    return kind(identity, code=slot.failure.code)
-
-
-def _managed_identity(settings: IdentitySettings, transport: Transport) -> ManagedIdentityCredential:
-    # Retries would outlast every deadline here; the backoff above takes their place.
-    return ManagedIdentityCredential(
-        client_id=settings.client_id, transport=transport, retry_total=0, retry_status=0, logging_enable=False
-    )

@@ -10,8 +10,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
-from byokd.adapters.sealing.access import is_private
 from byokd.ports import ServiceKey, ServiceKeyMissingError, ServiceKeysUnusableError
+from byokd.settings.access import is_private
 
 KEY_BYTES: Final = 32
 """AES-256."""
