@@ -157,7 +157,7 @@ DEFECTS: dict[str, tuple[Break, Grade, str, str]] = {
         "accounts use the identity platform, which is not configured",
     ),
     "the endpoint does not know the identity": (
-        lambda s: s.change('kind = "managed-identity"', 'client_id = "no-such-client"'),
+        lambda s: s.change('kind = "managed-identity"', 'client_id = "00000000-0000-0000-0000-00000000dead"'),
         Grade.BAD,
         "identities",
         "no token for platform from http://127.0.0.1:",
@@ -336,7 +336,7 @@ async def test_everything_broken_at_once_is_named_one_by_one(set_up: SetUp) -> N
     set_up.database.write_bytes(b"x" * 5000)
     (set_up.directory / "keys/system.1.key").unlink()
     set_up.change(f"mqtt://{set_up.good.broker}", f"mqtt://127.0.0.1:{free_port()}")
-    set_up.change('kind = "managed-identity"', 'client_id = "no-such-client"')
+    set_up.change('kind = "managed-identity"', 'client_id = "00000000-0000-0000-0000-00000000dead"')
     listen(set_up, mode=0o666)
     set_up.report = "the daemon cannot be asked: Permission denied"
     named = [finding.what for finding in await set_up.trouble()]

@@ -118,7 +118,7 @@ async def test_the_managed_identitys_step_is_never_a_denial(
     await happens(platform, "vendor")
     trouble = await failure(platform, "vendor")
     assert type(trouble) is TokenUnavailableError
-    assert trouble.code.startswith("user: ")
+    assert trouble.code.endswith(".via-user")
     assert platform.asked() == 0
 
 

@@ -111,7 +111,26 @@ def test_it_is_logged_when_it_begins_and_when_it_ends(site: Site) -> None:
         ("component-in-trouble", "identities"),
         ("component-recovered", "identities"),
     ]
-    assert logs[0]["hint"]
+    assert "see that this machine has the managed identity" in logs[0]["hint"]
+    assert "customers' keys are not to blame" in logs[0]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("AADSTS700027", "the certificate has expired, or is not registered"),
+        ("AADSTS700213", "the application does not trust what is shown: compare issuer, subject and audience"),
+        ("FileNotFoundError", "see certificate_file and token_file"),
+        ("CredentialUnavailableError.via-user", "no token of the managed identity user, which is shown in place of a"),
+    ],
+)
+def test_what_to_do_about_it_goes_by_the_kind_of_trouble(site: Site, code: str, hint: str) -> None:
+    with capture_logs() as logs:
+        for _ in range(3):
+            site.hear(1, silence(Reason.TOKEN_UNAVAILABLE, code=code))
+            site.after(6)
+    assert str(logs[0]["hint"]).startswith(hint)
+    assert str(site.trouble(IDENTITIES)).endswith(f"Z: {code}")
 
 
 def test_a_token_for_one_customer_proves_the_identity_though_another_gets_none(site: Site) -> None:

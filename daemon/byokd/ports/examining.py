@@ -1,7 +1,7 @@
 """What `byokd doctor` looks at the outside with. Nothing here changes anything but by its trial messages on the bus."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -35,6 +35,7 @@ class StoreLook:
         identities: those that accounts use.
         vaults: how many are watched.
         sample: some of them.
+        using: for each identity, some vaults that its accounts use, each of another tenant.
     """
 
     place: str
@@ -46,6 +47,7 @@ class StoreLook:
     identities: frozenset[IdentityName] = frozenset()
     vaults: int = 0
     sample: tuple[WatchedVault, ...] = ()
+    using: Mapping[IdentityName, tuple[WatchedVault, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,15 @@ class VaultGreeter(Protocol):
 class TokenTrial(Protocol):
     """Tries to get tokens, and gives none away."""
 
-    @property
-    def endpoint(self) -> str:
-        """Where they come from: scheme, host and port."""
+    def endpoint(self, identity: IdentityName) -> str:
+        """Give where they come from: scheme, host and port."""
         ...
 
     async def failure(self, identity: IdentityName, *, host: VaultHost | None, tenant: TenantId | None) -> str | None:
-        """Get a token for a vault's cloud and forget it; give the code of what went wrong, or None."""
+        """Get a token for a vault's cloud and forget it; give the code of what went wrong, or None.
+
+        Without a tenant, and where one is needed: do what can be done without asking for a token there.
+        """
         ...
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from byokd.ports import StoreUnavailableError
 from byokd.ports.examining import DaemonReport, Instruments, StoreLook
 from byokd.runtime.examinations import azure, broker, process, stored
+from byokd.runtime.examinations import identities as of_identities
 from byokd.runtime.findings import Finding, examined
 from byokd.settings import Settings
 
@@ -40,13 +41,13 @@ async def diagnose(
         look, upgrade_at_start=settings.store.upgrade_at_start, daemon_answers=answers or isinstance(report, str)
     )
     keys = stored.examine_service_keys(instruments, look, proved=answers and _is_well(report, "service-keys"))
-    identities = azure.examine_identities(instruments, look, configured=frozenset(settings.identities))
+    identities = of_identities.examine_identities(instruments, look, configured=settings.identities)
     vaults = azure.examine_vaults(instruments, look, seconds=VAULT_SECONDS)
     running = report if isinstance(report, dict) else None
     groups = await asyncio.gather(
         examined(stored.SERVICE_KEYS, keys, seconds=SECONDS),
         _broker(settings, instruments, running, name=name),
-        examined(azure.IDENTITIES, identities, seconds=SECONDS),
+        examined(of_identities.IDENTITIES, identities, seconds=SECONDS),
         examined(azure.VAULTS, vaults, seconds=SECONDS),
     )
     manager = [] if running is None else [process.examine_service_manager(running)]

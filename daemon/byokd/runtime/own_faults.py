@@ -16,6 +16,7 @@ from byokd.domain.identifiers import IdentityName, VaultHost
 from byokd.domain.vocabulary import Reason, RefusalKind
 from byokd.ports import Clock, KeyService, KeyTarget
 from byokd.runtime.health import Component, Health
+from byokd.runtime.identity_words import hint_of
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.streaks import Streak, Vaults
 from byokd.settings import CheckSettings
@@ -74,7 +75,7 @@ _WORDS: Final = {
         "look for a proxy or gateway on the way to Azure",
     ),
 }
-_IDENTITY_HINT: Final = "check the identity in the settings and its endpoint; customers' keys are not to blame"
+_NOT_THE_KEYS: Final = "customers' keys are not to blame"
 _CLOCK_HINT: Final = "set the clock (NTP): tokens, and the dates of keys, are judged by it"
 
 
@@ -177,7 +178,7 @@ class OwnFaults:
         gets = "gets no token" if streak.all_of(Reason.TOKEN_UNAVAILABLE) else "shows tokens that no vault takes"
         others = f"; so do {len(standing) - 1} more" if len(standing) > 1 else ""
         message = f"the identity {identity} {gets} since {streak.began_at}: {streak.code}{others}"
-        self._health.trouble(Component.IDENTITIES, message, hint=_IDENTITY_HINT)
+        self._health.trouble(Component.IDENTITIES, message, hint=f"{hint_of(streak.code)}; {_NOT_THE_KEYS}")
         return len(standing)
 
     def _show_silence(self) -> OwnFault | None:

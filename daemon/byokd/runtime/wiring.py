@@ -217,6 +217,6 @@ async def wire_instruments(settings: Settings, stack: AsyncExitStack) -> Instrum
         ),
         sealed_store=partial(read_only_store, settings.store),
         bus=MqttBus(settings.mqtt),
-        tokens=CredentialsTrial(credentials, os.environ, suffix=settings.vaults.allowed_suffixes[0]),
+        tokens=CredentialsTrial(credentials, settings, os.environ),
         vaults=AzureVaultGreeter(outbound.fresh, clock),
     )

@@ -25,6 +25,9 @@ RENEW_ON_DEMAND_AFTER: Final = timedelta(seconds=30)
 One vault that rejects every token must not make this service hammer the endpoint that all depend on.
 """
 
+VIA: Final = ".via-"
+"""Stands between the code of what went wrong and the name of the managed identity that it went wrong with."""
+
 _QUEUED: Final = TokenFault("TokensQueued", withdrawn=False)
 _CREDENTIAL_CODES: Final = frozenset({f"AADSTS{number}" for number in OUR_CREDENTIAL})
 
@@ -180,7 +183,7 @@ class Credentials:
                 got = await self._ask(key, claims)
         except TokenUnavailableError as error:
             via = self._identities[key.identity].via
-            self._fail(slot, key, TokenFault(f"{via}: {error.code}", withdrawn=False))
+            self._fail(slot, key, TokenFault(f"{error.code}{VIA}{via}", withdrawn=False))
         except Exception as error:  # noqa: BLE001 - credentials raise all sorts; its text may hold what must not be shown
             if not is_asked and isinstance(error, TimeoutError):
                 slot.failure = _QUEUED

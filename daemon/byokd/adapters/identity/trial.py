@@ -4,37 +4,55 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from byokd.adapters.identity.credentials import Credentials
+from byokd.adapters.identity.credentials import VIA, Credentials
+from byokd.adapters.identity.sources import NOBODY
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
 from byokd.ports import TokenUnavailableError
+from byokd.settings import Settings
 
 INSTANCE_METADATA: Final = "http://169.254.169.254"
 """Where machines in Azure ask; azure-identity lets AZURE_POD_IDENTITY_AUTHORITY_HOST name another place."""
 
-_NOBODY: Final = TenantId("00000000-0000-0000-0000-000000000000")
+_VAULTS_BESIDE: Final = {
+    "login.microsoftonline.us": "vault.usgovcloudapi.net",
+    "login.partner.microsoftonline.cn": "vault.azure.cn",
+}
+"""Vaults of the clouds that have an Entra ID of their own."""
 
 
 class CredentialsTrial:
     """See `TokenTrial`."""
 
-    def __init__(self, credentials: Credentials, environment: Mapping[str, str], *, suffix: str) -> None:
-        """Take the credentials and the process's environment; `suffix` is the cloud's where no vault is known."""
+    def __init__(self, credentials: Credentials, settings: Settings, environment: Mapping[str, str]) -> None:
+        """Take the credentials, whose identities they are, and the process's environment."""
         self._credentials = credentials
-        self._suffix = suffix
+        self._settings = settings
         self._endpoint = endpoint_of(environment)
 
-    @property
-    def endpoint(self) -> str:
-        """Where azure-identity asks."""
-        return self._endpoint
+    def endpoint(self, identity: IdentityName) -> str:
+        """Give where azure-identity asks."""
+        settings = self._settings.identities[identity]
+        return self._endpoint if settings.kind == "managed-identity" else f"https://{settings.authority}"
 
     async def failure(self, identity: IdentityName, *, host: VaultHost | None, tenant: TenantId | None) -> str | None:
-        """Get a token for a vault's cloud and forget it."""
-        suffix = self._suffix if host is None else host.partition(".")[2]
+        """Get a token for a vault's cloud and forget it, or do what goes before that where no tenant is known."""
+        settings = self._settings.identities[identity]
+        usual = _VAULTS_BESIDE.get(settings.authority, self._settings.vaults.allowed_suffixes[0])
+        suffix = usual if host is None else host.partition(".")[2]
         try:
-            await self._credentials.token(identity, scope=f"https://{suffix}/.default", tenant=tenant or _NOBODY)
+            if tenant is None and settings.kind == "certificate":
+                self._credentials.make_ready(identity)
+                return None
+            if tenant is None and settings.kind == "cross-tenant":
+                await self._credentials.assertion(identity)
+                return None
+            where = tenant or TenantId(settings.tenant or NOBODY)
+            await self._credentials.token(identity, scope=f"https://{suffix}/.default", tenant=where)
         except TokenUnavailableError as error:
-            return error.code
+            is_before = tenant is None and settings.via is not None
+            return f"{error.code}{VIA}{settings.via}" if is_before else error.code
+        except (OSError, ValueError) as error:
+            return type(error).__name__
         return None
 
 

@@ -20,12 +20,20 @@ from byokd.settings import StoreSettings
 SAMPLE = 5
 """Vaults to look at: enough to tell our own trouble from one customer's."""
 
+TENANTS = 3
+"""Tenants to ask for a token, of each identity: one that threw us out must not speak for all."""
+
 _LOCKS = Path("/proc/locks")
 
 _CLAIMANT = text(
     # The advisory lock of postgres.py, in the two halves in which the server shows it.
     "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 98 AND objid = 2037345124 "
     "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+_USING = (
+    select(watches.c.identity, watches.c.tenant, func.min(watches.c.host).label("host"))
+    .where(IN_USE)
+    .group_by(watches.c.identity, watches.c.tenant)
 )
 _VAULTS = select(watches.c.host, func.min(watches.c.tenant).label("tenant")).where(IN_USE).group_by(watches.c.host)
 
@@ -68,7 +76,17 @@ def _look(connection: Connection, settings: StoreSettings) -> StoreLook:
         identities=frozenset(map(IdentityName, known)),
         vaults=connection.scalar(select(func.count(watches.c.host.distinct())).where(IN_USE)) or 0,
         sample=tuple(WatchedVault(VaultHost(row.host), TenantId(row.tenant)) for row in rows),
+        using=_using(connection),
     )
+
+
+def _using(connection: Connection) -> dict[IdentityName, tuple[WatchedVault, ...]]:
+    found: dict[IdentityName, tuple[WatchedVault, ...]] = {}
+    for row in connection.execute(_USING.order_by(func.random())):
+        others = found.get(IdentityName(row.identity), ())
+        if len(others) < TENANTS:
+            found[IdentityName(row.identity)] = (*others, WatchedVault(VaultHost(row.host), TenantId(row.tenant)))
+    return found
 
 
 def _claimant(connection: Connection) -> str | None:

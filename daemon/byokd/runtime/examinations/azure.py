@@ -1,4 +1,4 @@
-"""Azure: tokens for the identities, the way to the vaults, and whose clock is right."""
+"""Azure: the way to the vaults, and whose clock is right."""
 
 import asyncio
 from collections import defaultdict
@@ -8,14 +8,13 @@ from statistics import median
 from typing import Final
 
 from byokd.domain.answers import NoAnswer, Refused
-from byokd.domain.identifiers import IdentityName, VaultHost
+from byokd.domain.identifiers import VaultHost
 from byokd.domain.refusals import explain
 from byokd.domain.vocabulary import Reason, RefusalKind
 from byokd.ports import StoreUnavailableError
 from byokd.ports.examining import Greeting, Instruments, StoreLook, WatchedVault
 from byokd.runtime.findings import Finding, bad, ok, warn
 
-IDENTITIES: Final = "identities"
 VAULTS: Final = "vaults"
 CLOCK: Final = "clock"
 
@@ -35,45 +34,6 @@ _HINTS: Final[Mapping[Reason, str]] = {
     Reason.FOREIGN_ANSWER: "something else than Key Vault answers, such as a proxy: see network.connect_to and DNS",
 }
 _TENANT_HINT: Final = "the vault was moved, or the account registered with a wrong tenant: byokd explain ACCOUNT"
-
-
-async def examine_identities(
-    instruments: Instruments, look: StoreLook | StoreUnavailableError, *, configured: frozenset[str]
-) -> Sequence[Finding]:
-    """A token is to be had for each identity that accounts use; before there are any, for each that is configured."""
-    used = look.identities if isinstance(look, StoreLook) else frozenset[IdentityName]()
-    if not (used or configured):
-        hint = "add one to the settings, such as [identities.platform]; accounts with a customer key need one"
-        return [warn(IDENTITIES, "no identity is configured", hint=hint)]
-    unknown = sorted(used - configured)
-    findings = [
-        bad(IDENTITIES, f"accounts use the identity {name}, which is not configured", hint=f"add [identities.{name}]")
-        for name in unknown
-    ]
-    sample = look.sample[0] if isinstance(look, StoreLook) and look.sample else None
-    tried = [IdentityName(name) for name in sorted((used & configured) or configured)]
-    failures = await asyncio.gather(*(_failure(instruments, name, sample) for name in tried))
-    failed = {name: code for name, code in zip(tried, failures, strict=True) if code is not None}
-    endpoint = instruments.tokens.endpoint
-    findings += [
-        bad(IDENTITIES, f"no token for {name} from {endpoint}: {code}", hint=_hint_for(code))
-        for name, code in failed.items()
-    ]
-    had = [name for name in tried if name not in failed]
-    return [*findings, *([ok(IDENTITIES, f"{', '.join(had)}: a token was had from {endpoint}")] if had else [])]
-
-
-async def _failure(instruments: Instruments, name: IdentityName, sample: WatchedVault | None) -> str | None:
-    host, tenant = (None, None) if sample is None else (sample.host, sample.tenant)
-    return await instruments.tokens.failure(name, host=host, tenant=tenant)
-
-
-def _hint_for(code: str) -> str:
-    if code == "ClientAuthenticationError":
-        return (
-            "the endpoint refuses: assign the identity to this machine, see its client_id, and then the endpoint itself"
-        )
-    return "see that this machine has a managed identity and may reach its endpoint; a container needs a route to it"
 
 
 async def examine_vaults(

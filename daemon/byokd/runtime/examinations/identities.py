@@ -1,0 +1,98 @@
+"""Identities: a token is to be had for each, where their accounts are."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from byokd.domain.accounts import instant
+from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
+from byokd.ports import StoreUnavailableError
+from byokd.ports.examining import Instruments, StoreLook
+from byokd.runtime.findings import Finding, bad, ok, warn
+from byokd.runtime.identity_files import certificate_end
+from byokd.runtime.identity_words import WITHDRAWALS, hint_of
+from byokd.settings import IdentitySettings
+
+IDENTITIES: Final = "identities"
+
+CERTIFICATE_NOTED: Final = timedelta(days=30)
+"""A certificate that ends sooner is named."""
+
+
+async def examine_identities(
+    instruments: Instruments,
+    look: StoreLook | StoreUnavailableError,
+    *,
+    configured: Mapping[str, IdentitySettings],
+) -> Sequence[Finding]:
+    """A token is to be had for each identity that accounts use; before there are any, for each that is configured."""
+    used = look.identities if isinstance(look, StoreLook) else frozenset[IdentityName]()
+    if not (used or configured):
+        hint = "add one to the settings, such as [identities.platform]; accounts with a customer key need one"
+        return [warn(IDENTITIES, "no identity is configured", hint=hint)]
+    findings = [
+        bad(IDENTITIES, f"accounts use the identity {name}, which is not configured", hint=f"add [identities.{name}]")
+        for name in sorted(used - set(configured))
+    ]
+    tried = [IdentityName(name) for name in sorted(used & set(configured) or configured)]
+    found = await asyncio.gather(*(_tried(instruments, look, name, configured[name]) for name in tried))
+    had = [name for name, finding in zip(tried, found, strict=True) if finding is None]
+    findings += [finding for finding in found if finding is not None]
+    findings += _of_certificates({name: configured[name] for name in tried}, instruments.clock.now())
+    return [*findings, *_well(instruments, look, had, configured)]
+
+
+async def _tried(
+    instruments: Instruments, look: StoreLook | StoreUnavailableError, name: IdentityName, settings: IdentitySettings
+) -> Finding | None:
+    """Try it where a few of its accounts are; one tenant that gives a token proves the identity."""
+    known = look.using.get(name, ()) if isinstance(look, StoreLook) else ()
+    # The endpoint of a managed identity knows no tenants: one trial says all.
+    places: list[tuple[VaultHost | None, TenantId | None]]
+    places = [(one.host, one.tenant) for one in known[: 1 if settings.kind == "managed-identity" else None]]
+    trials = (instruments.tokens.failure(name, host=host, tenant=tenant) for host, tenant in places or [(None, None)])
+    codes = [code for code in await asyncio.gather(*trials) if code is not None]
+    if len(codes) < max(1, len(places)):
+        return None
+    found = f"no token for {name} from {instruments.tokens.endpoint(name)}"
+    if places and set(codes) <= WITHDRAWALS:
+        said = ", ".join(f"{tenant} says {code}" for (_, tenant), code in zip(places, codes, strict=True))
+        return warn(IDENTITIES, f"{found}: {said}", hint=hint_of(codes[0]))
+    code = next((code for code in codes if code not in WITHDRAWALS), codes[0])
+    return bad(IDENTITIES, f"{found}: {code}", hint=hint_of(code))
+
+
+def _of_certificates(identities: Mapping[IdentityName, IdentitySettings], now: datetime) -> Sequence[Finding]:
+    findings = []
+    for name, settings in identities.items():
+        end = None if settings.certificate_file is None else certificate_end(settings.certificate_file)
+        if end is None or end > now + CERTIFICATE_NOTED:
+            continue
+        word, make = ("ended", bad) if end <= now else ("ends", warn)
+        found = f"the certificate of {name} {word} on {instant(end)}"
+        hint = f"register a new one with the application and put it into {settings.certificate_file}"
+        findings.append(make(IDENTITIES, found, hint=hint))
+    return findings
+
+
+def _well(
+    instruments: Instruments,
+    look: StoreLook | StoreUnavailableError,
+    names: Sequence[IdentityName],
+    configured: Mapping[str, IdentitySettings],
+) -> Sequence[Finding]:
+    """Say what was had, by endpoint; and of whom no account tells a tenant to ask."""
+    asked: dict[str, list[str]] = {}
+    unasked = []
+    for name in names:
+        is_used = isinstance(look, StoreLook) and bool(look.using.get(name))
+        if is_used or configured[name].kind in {"managed-identity", "workload-identity"}:
+            asked.setdefault(instruments.tokens.endpoint(name), []).append(name)
+        else:
+            unasked.append(name)
+    had = [ok(IDENTITIES, f"{', '.join(of)}: a token was had from {endpoint}") for endpoint, of in asked.items()]
+    if not unasked:
+        return had
+    words = "what it needs here is in order; no account tells a tenant to ask for a token"
+    return [*had, ok(IDENTITIES, f"{', '.join(unasked)}: {words}")]

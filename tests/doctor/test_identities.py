@@ -1,0 +1,180 @@
+"""What `byokd doctor` says of identities of every kind: each defect plainly, and whose it is."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from byokd.adapters.identity.credentials import Credentials
+from byokd.adapters.identity.trial import CredentialsTrial
+from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
+from byokd.emulator.principals import Credentials as Proofs
+from byokd.ports.examining import Instruments, StoreLook, WatchedVault
+from byokd.runtime.examinations.identities import examine_identities
+from byokd.runtime.findings import Finding, Grade
+from byokd.runtime.identity_words import hint_of
+from byokd.settings import Settings
+from identity.platform import APPLICATIONS, CONTOSO, FABRIKAM, Platform, running_platform
+from identity.proofs import own_certificate, service_account_token
+
+Spoil = Callable[[Platform], Awaitable[object] | object]
+HOST = VaultHost("contoso.vault.azure.net")
+
+
+@pytest.fixture
+async def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Platform]:
+    async with running_platform(tmp_path, monkeypatch) as running:
+        yield running
+
+
+def used(*names: str, tenants: tuple[TenantId, ...] = (CONTOSO, FABRIKAM)) -> StoreLook:
+    using = {IdentityName(name): tuple(WatchedVault(HOST, tenant) for tenant in tenants) for name in names}
+    return StoreLook("place", "0001", "0001", None, identities=frozenset(using), using=using)
+
+
+async def findings(platform: Platform, look: StoreLook, only: tuple[str, ...] = ()) -> list[Finding]:
+    identities = {name: one for name, one in platform.identities.items() if not only or name in only}
+    settings = Settings(identities=identities)
+    credentials = Credentials(identities, platform.outbound.tokens, clock=platform.clock)
+    trial = CredentialsTrial(credentials, settings, platform.emulator.imds_environment())
+    instruments = cast("Instruments", SimpleNamespace(clock=platform.clock, tokens=trial))
+    try:
+        return list(await examine_identities(instruments, look, configured=identities))
+    finally:
+        await credentials.close()
+
+
+async def test_a_token_is_tried_where_the_accounts_are(platform: Platform) -> None:
+    (applications,) = await findings(platform, used(*APPLICATIONS))
+    assert applications.found == "certified, pods, vendor: a token was had from https://login.microsoftonline.com"
+    assert platform.asked() == 6
+    (machine,) = await findings(platform, used("machine"))
+    assert machine.found == f"machine: a token was had from {platform.emulator.http_url}"
+
+
+async def test_without_accounts_everything_but_the_tenants_is_tried(platform: Platform) -> None:
+    await platform.emulator.control.change_application("pods", consent=str(platform.identities["pods"].tenant))
+    found = await findings(platform, StoreLook("place", "0001", "0001", None))
+    assert {one.grade for one in found} == {Grade.OK}
+    assert found[-1].found.startswith("certified, vendor: what it needs here is in order")
+    assert platform.asked() == 1, "workload identity tells its tenant"
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    name: str
+    spoil: Spoil
+    grade: Grade
+    found: str
+    hint: str
+
+
+def renew(platform: Platform, **proofs: Any) -> None:  # noqa: ANN401 - of three kinds
+    own_certificate(platform.certificate, **proofs)
+
+
+async def ended(platform: Platform) -> None:
+    made = own_certificate(platform.certificate, ends_in=timedelta(hours=-1))
+    platform.emulator.world.principal("certified").credentials = Proofs(certificates=(made.public,))
+
+
+async def ends(platform: Platform) -> None:
+    made = own_certificate(platform.certificate, ends_in=timedelta(days=3))
+    platform.emulator.world.principal("certified").credentials = Proofs(certificates=(made.public,))
+
+
+async def thrown_out(platform: Platform) -> None:
+    for tenant in (CONTOSO, FABRIKAM):
+        await platform.emulator.control.change_application("vendor", withdraw=tenant)
+
+
+def subject(platform: Platform) -> None:
+    vendor = platform.emulator.world.principal("vendor")
+    (trusted,) = vendor.credentials.federations
+    vendor.credentials = Proofs(federations=(replace(trusted, subject="somebody else"),))
+
+
+DEFECTS: Mapping[str, Defect] = {
+    "the machine lost the identity": Defect(
+        "user",
+        lambda platform: platform.emulator.control.detach_identity("user"),
+        Grade.BAD,
+        "no token for user from http://127.0.0.1:",
+        "see that this machine has the managed identity",
+    ),
+    "the machine lost what a cross-tenant application shows": Defect(
+        "vendor",
+        lambda platform: platform.emulator.control.detach_identity("user"),
+        Grade.BAD,
+        "no token for vendor from https://login.microsoftonline.com: CredentialUnavailableError.via-user",
+        "no token of the managed identity user, which is shown in place of a secret: see that this machine has",
+    ),
+    "the federated credential is for another subject": Defect(
+        "vendor", subject, Grade.BAD, "login.microsoftonline.com: AADSTS700213", "compare issuer, subject and audience"
+    ),
+    "all tenants threw the application out": Defect(
+        "vendor", thrown_out, Grade.WARN, f"{CONTOSO} says AADSTS7000229", "see the application at home"
+    ),
+    "the certificate is another one": Defect(
+        "certified", lambda platform: renew(platform, key=2), Grade.BAD, "AADSTS700027", "the certificate has expired"
+    ),
+    "the certificate has ended": Defect("certified", ended, Grade.BAD, "AADSTS700027", "the certificate has expired"),
+    "the certificate's file is gone": Defect(
+        "certified", lambda platform: platform.certificate.unlink(), Grade.BAD, ": FileNotFoundError", "check-config"
+    ),
+    "the certificate's file holds no key": Defect(
+        "certified", lambda platform: platform.certificate.write_text("x"), Grade.BAD, ": ValueError", "check-config"
+    ),
+    "the federated token's file is gone": Defect(
+        "pods", lambda platform: platform.token_file.unlink(), Grade.BAD, ": FileNotFoundError", "token_file"
+    ),
+    "the federated token has expired": Defect(
+        "pods",
+        lambda platform: platform.token_file.write_text(service_account_token(seconds=-600)),
+        Grade.BAD,
+        "AADSTS700024",
+        "the federated token has expired",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS.values(), ids=DEFECTS)
+async def test_each_defect_is_named_plainly(platform: Platform, defect: Defect) -> None:
+    done = defect.spoil(platform)
+    if isinstance(done, Awaitable):
+        await done
+    found = [one for one in await findings(platform, used(defect.name)) if one.grade is not Grade.OK]
+    assert (found[0].grade, len(found)) == (defect.grade, 2 if "ended" in str(defect.spoil) else 1)
+    assert defect.found in found[0].found
+    assert defect.hint in str(found[0].hint)
+
+
+@pytest.mark.parametrize("name", ["certified", "vendor"])
+async def test_before_there_are_accounts_defects_of_this_machine_are_named_too(platform: Platform, name: str) -> None:
+    platform.certificate.unlink()
+    await platform.emulator.control.detach_identity("user")
+    found = await findings(platform, StoreLook("place", "0001", "0001", None), only=(name, "user"))
+    (bad,) = [one for one in found if f"no token for {name}" in one.found]
+    assert bad.grade is Grade.BAD
+
+
+async def test_one_tenant_that_threw_us_out_does_not_speak_for_all(platform: Platform) -> None:
+    await platform.emulator.control.change_application("vendor", withdraw=CONTOSO)
+    (found,) = await findings(platform, used("vendor"))
+    assert found.grade is Grade.OK
+
+
+async def test_the_end_of_a_certificate_is_told_ahead(platform: Platform) -> None:
+    await ends(platform)
+    (soon, well) = await findings(platform, used("certified"))
+    assert (soon.grade, well.grade) == (Grade.WARN, Grade.OK)
+    assert soon.found.startswith("the certificate of certified ends on 20")
+
+
+def test_every_code_has_a_hint() -> None:
+    for code in (None, "Unheard-of", "AADSTS1", "AADSTS1.via-user"):
+        assert "see the identity in the settings" in hint_of(code)
