@@ -133,6 +133,18 @@ def test_what_to_do_about_it_goes_by_the_kind_of_trouble(site: Site, code: str, 
     assert str(site.trouble(IDENTITIES)).endswith(f"Z: {code}")
 
 
+@pytest.mark.parametrize(("code", "said"), [("AADSTS53003", False), ("FileNotFoundError", True)])
+def test_what_entra_says_for_one_tenant_is_not_the_identitys_trouble(site: Site, code: str, said: bool) -> None:  # noqa: FBT001 - a column
+    site.hear(2, OPENED)
+    for _ in range(4):
+        site.hear(1, silence(Reason.TOKEN_UNAVAILABLE, code=code))
+        site.after(6)
+    assert (site.trouble(IDENTITIES) is not None) is said
+    site.hear(2, silence(Reason.TOKEN_UNAVAILABLE, code=code))
+    site.after(6)
+    assert site.trouble(IDENTITIES) is not None, "two say it"
+
+
 def test_a_token_for_one_customer_proves_the_identity_though_another_gets_none(site: Site) -> None:
     for _ in range(100):
         site.hear(1, NO_TOKEN)

@@ -167,7 +167,7 @@ class OwnFaults:
         standing = [
             (identity, streak)
             for identity, streak in self._identities.items()
-            if self._stands(streak, vaults=1 if streak.all_of(Reason.TOKEN_UNAVAILABLE) else None)
+            if self._stands(streak, vaults=_vaults_to_say_it(streak))
         ]
         for _, streak in standing:
             streak.said = True
@@ -220,6 +220,14 @@ class OwnFaults:
         known = self._health.conditions.get(component)
         if not is_open and (component in self._proved or (known is not None and not known.well)):
             self._health.well(component)
+
+
+def _vaults_to_say_it(streak: Streak) -> int | None:
+    """Say at how many vaults an identity must be in trouble; None: at all."""
+    if not streak.all_of(Reason.TOKEN_UNAVAILABLE):
+        return None
+    # Entra ID's answer can be about one tenant, such as its conditional access; all else is the same for every tenant.
+    return 2 if str(streak.code).startswith("AADSTS") else 1
 
 
 def _is_vaults_own(answer: _Heard) -> bool:

@@ -30,7 +30,7 @@ so that one answer never counts as two.
 """
 
 MOST_TOKENS: Final = 10_000
-"""Tokens at hand, some 4 KB each with a real one of 2 KB. As many as one daemon is built to watch vaults: more customer
+"""Tokens at hand, some 3 KB each with a real one of 2 KB. As many as one daemon is built to watch vaults: more customer
 tenants than that share one process with nobody. At the bound the one that was not used for the longest goes, with what
 is known of its tenant's refusals; it is asked for again when it is needed."""
 
