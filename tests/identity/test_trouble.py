@@ -16,6 +16,8 @@ from byokd.ports import ConsentWithdrawnError, TokenUnavailableError
 from identity.platform import APPLICATIONS, CONTOSO, FABRIKAM, SCOPE, Platform, claims_of
 from identity.proofs import own_certificate
 
+THIRD = TenantId("55555555-5555-5555-5555-555555555555")
+FOURTH = TenantId("66666666-6666-6666-6666-666666666666")
 Happening = Callable[[Platform, str], Awaitable[object]]
 
 
@@ -159,8 +161,7 @@ async def test_a_tenant_that_refuses_is_left_alone_for_longer_and_longer_and_hol
         assert (await failure(platform, name)).code == "AADSTS53003"
         assert platform.asked() == asked
         platform.clock.ahead += 0.2
-    third = TenantId("55555555-5555-5555-5555-555555555555")
-    await failure(platform, name, third)
+    await failure(platform, name, THIRD)
     assert platform.asked() == asked + 1, "who has not been refused yet asks"
 
 
@@ -195,11 +196,47 @@ async def test_trouble_of_ours_in_one_tenant_alone_holds_up_nobody_else(platform
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
+async def test_tenants_that_refuse_hold_up_nobody_however_many_they_are(platform: Platform, name: str) -> None:
+    for tenant in (CONTOSO, FABRIKAM):
+        await platform.emulator.control.change_application(name, withdraw=tenant)
+        await failure(platform, name, tenant)
+    await platform.emulator.control.set_fault("entra", FaultKind.ANSWER, status=400, inner="53003", count=2)
+    for number in (1, 2):
+        await failure(platform, name, TenantId(f"{number:08x}-0000-0000-0000-000000000001"))
+    await platform.emulator.control.change_application(name, consent=THIRD)
+    assert claims_of(await platform.token(name, tenant=THIRD))["tid"] == THIRD
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+async def test_a_success_between_tells_that_it_is_not_the_identity(platform: Platform, name: str) -> None:
+    await platform.emulator.control.change_application(name, consent=THIRD)
+    await platform.emulator.control.set_fault("entra", FaultKind.ANSWER, status=401, inner="700027", count=1)
+    await failure(platform, name)
+    assert await platform.token(name, tenant=THIRD)
+    await platform.emulator.control.set_fault("entra", FaultKind.ANSWER, status=401, inner="700027", count=1)
+    await failure(platform, name, FABRIKAM)
+    platform.clock.ahead = 0.5
+    await platform.emulator.control.change_application(name, consent=FOURTH)
+    assert await platform.token(name, tenant=FOURTH)
+
+
+async def test_an_assertion_that_entra_refuses_is_not_shown_for_ever(platform: Platform) -> None:
+    await platform.emulator.control.set_fault("entra", FaultKind.ANSWER, status=401, inner="700024", count=2)
+    await failure(platform, "vendor")
+    platform.clock.ahead = 2
+    await failure(platform, "vendor")
+    assert platform.asked("managed-identity") == 1, "not again and again"
+    platform.clock.ahead = 31
+    assert await platform.token("vendor")
+    assert platform.asked("managed-identity") == 2
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
 async def test_what_a_tenant_said_earlier_is_not_repeated_while_nobody_can_ask(platform: Platform, name: str) -> None:
     await withdrawn(platform, name)
     assert type(await failure(platform, name)) is ConsentWithdrawnError
     await says(700027)(platform, name)
-    for tenant in (FABRIKAM, TenantId("55555555-5555-5555-5555-555555555555")):
+    for tenant in (FABRIKAM, THIRD):
         await failure(platform, name, tenant)
     platform.clock.ahead = WITHDRAWN_FOR.total_seconds()
     platform.credentials._standings[IdentityName(name)].held_until = 100.0

@@ -56,6 +56,7 @@ async def test_a_file_is_inspected_beside_its_daemon(file_store: SqlStore, datab
     look = inspect_store(settings_for(database))
     assert (look.schema, look.accounts, look.vaults, look.identities) == (look.needed, 2, 1, {IDENTITY})
     assert [(vault.host, vault.tenant) for vault in look.sample] == [(KEY.host, TENANT)]
+    assert look.using == {IDENTITY: look.sample}
     assert str(look.holder).startswith("process ")
 
 

@@ -52,7 +52,7 @@ class Principal:
 
     def answers_to(self, parameter: str, value: str) -> bool:
         """Whether a managed-identity endpoint would mean this identity by `parameter=value`."""
-        if self.kind is PrincipalKind.APPLICATION or not self.attached:
+        if self.kind is PrincipalKind.APPLICATION:
             return False
         known = {
             "client_id": self.client_id,
