@@ -28,7 +28,7 @@ from azure.keyvault.keys.aio import KeyClient
 from azure.keyvault.keys.crypto import KeyWrapAlgorithm
 from azure.keyvault.keys.crypto.aio import CryptographyClient
 
-from byokd.adapters.keyvault.connections import MappedResolver
+from byokd.adapters.keyvault.addresses import MappedResolver
 from byokd.demo.stage import make_service_keys
 from byokd.domain.accounts import AccountSpec, CustomerKey
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, KeyVersion, TenantId

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from byokd.adapters.keyvault import transport
-from byokd.adapters.keyvault.connections import MappedResolver
+from byokd.adapters.keyvault.addresses import MappedResolver
 from byokd.adapters.keyvault.transport import Outbound, shrink_tls_buffers
 from byokd.settings import NetworkSettings, VaultSettings
 from keyvault.double import Double, answer

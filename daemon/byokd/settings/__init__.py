@@ -148,6 +148,12 @@ class NetworkSettings(_Group):
     """Host patterns (`*.vault.azure.net`) to host:port, like curl's --connect-to: for split DNS, private endpoints and
     the emulator. The certificate must still be for the original name."""
 
+    private_addresses: Literal["allow", "refuse"] = "allow"
+    """Whether names of vaults may lead to private addresses. `allow`, for private endpoints have such. `refuse` where
+    none is used: a name that a customer gave then reaches nothing inside your network. Loopback and link-local
+    addresses (instance metadata) are refused in any case, and what `connect_to` names in none. It is looked at after
+    the name was resolved, at the address that is connected to."""
+
     nameservers: Annotated[tuple[Nameserver, ...], Field(max_length=3)] = ()
     """DNS servers, `address` or `address:port`, that are asked whether the name of a vault that does not resolve exists
     at all; connections never depend on them. None: the system's. A vault is taken for deleted only when every one that

@@ -113,9 +113,11 @@ class Channel:
         host, place = target.key.host, (target.key.host, target.tenant)
         known = place in self._admitted
         self._admitted.pop(place, None)
-        challenge = Challenge.parse(reply.headers.get("WWW-Authenticate", ""))
+        challenge = Challenge.parse(reply.headers.get("WWW-Authenticate", ""), host=host)
         if challenge is None or not reply.genuine:
             return unauthorized(reply)
+        if not challenge.of_entra:
+            return foreign(reply, "ChallengeAuthority")
         # A claims challenge may leave out what the first challenge said.
         brief = known and challenge.claims is not None
         if challenge.tenant != target.tenant and not (brief and challenge.tenant is None):

@@ -53,6 +53,11 @@ _TROUBLE_AS: Final = (
 _WRONG_ISSUER: Final = "AKV10032"
 """The token is of another tenant. Such a 401 has no code of its own: the message begins with this one."""
 
+_CODE: Final = re.compile(r"[A-Za-z]{1,48}", re.ASCII)
+"""Codes that answers bear: words. Other text is left out, so that what a vault throws back at us (a token, a value) is
+neither stored nor shown."""
+
+_REQUEST_ID: Final = re.compile(r"[0-9A-Fa-f-]{1,36}", re.ASCII)
 _MAX_CODE_CHARS: Final = 64
 _NOT_IN_CODES: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 
@@ -85,9 +90,9 @@ class Reply:
         return Evidence(
             operation=self.operation,
             status=self.status,
-            code=_clean(error.get("code") if code is None else code),
-            inner_code=_clean(_inner_code(error)),
-            request_id=_clean(self.headers.get("x-ms-request-id")),
+            code=_if_such(_CODE, error.get("code")) if code is None else _clean(code),
+            inner_code=_if_such(_CODE, _inner_code(error)),
+            request_id=_if_such(_REQUEST_ID, self.headers.get("x-ms-request-id")),
         )
 
 
@@ -174,6 +179,10 @@ def _inner_code(error: Mapping[str, object]) -> str | None:
     inner = error.get("innererror")
     code = inner.get("code") if isinstance(inner, dict) else None
     return code if isinstance(code, str) else None
+
+
+def _if_such(form: re.Pattern[str], text: object) -> str | None:
+    return text if isinstance(text, str) and form.fullmatch(text) is not None else None
 
 
 def _clean(text: object) -> str | None:

@@ -1,26 +1,38 @@
-"""What aiohttp leaves unbounded or unmapped: idle connections, the length of answers, and where a host name leads."""
+"""What aiohttp leaves unbounded: idle connections, and whatever a server sends."""
 
-import socket
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
-from ipaddress import ip_address
+import asyncio
+from functools import partial
+from typing import Any
 
-from aiohttp import ClientPayloadError, ClientRequest, ClientResponse, ClientTimeout, TCPConnector
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp import ClientPayloadError, ClientRequest, ClientResponse, ClientTimeout, TCPConnector, hdrs
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.resolver import ThreadedResolver
+from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 MAX_BODY_BYTES = 64 * 1024
 """An answer of Key Vault or of a token endpoint has a few kilobytes; one beyond this is cut off and unreadable."""
-_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+MAX_SENT_BYTES = 4 * MAX_BODY_BYTES
+"""What a server may send between two requests, whatever it is: interim answers, headers, chunks and what frames them,
+answers that nobody asked for. Beyond it the connection is cut."""
+
+ASKED_FOR = {hdrs.ACCEPT_ENCODING: "identity"}
+"""Headers of all requests: answers are short, and what is not compressed cannot grow."""
 
 
 class BoundedResponse(ClientResponse):
-    """An answer of at most MAX_BODY_BYTES, counted after decompression.
+    """An answer of at most MAX_BODY_BYTES, not compressed.
 
-    A longer one costs that much and its connection, and raises ClientPayloadError.
+    A longer one costs that much and its connection, and raises ClientPayloadError. So does a compressed one: it was not
+    asked for, and is not looked into.
     """
+
+    async def start(self, connection: Connection) -> ClientResponse:
+        """Read the head."""
+        started = await super().start(connection)
+        if self.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower() not in ("", "identity"):
+            raise ClientPayloadError("the answer is compressed")
+        return started
 
     async def read(self) -> bytes:
         """Read the body, once."""
@@ -41,11 +53,44 @@ class BoundedResponse(ClientResponse):
         return bytes(body)
 
 
+class _BoundedHandler(ResponseHandler):
+    """Cuts the connection to a server that sends more than MAX_SENT_BYTES between two requests.
+
+    aiohttp takes in interim answers, framing, and what comes on an idle connection without any bound.
+    """
+
+    _sent = 0
+
+    def set_response_params(self, **told: Any) -> None:  # noqa: ANN401 - aiohttp's own signature
+        """Begin to count anew: a request follows."""
+        self._sent = 0
+        super().set_response_params(**told)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, up to the bound."""
+        self._sent += len(data)
+        if self._sent <= MAX_SENT_BYTES:
+            super().data_received(data)
+        elif self.transport is not None:
+            # Ends the request under way; what was parsed and not yet read goes with the connection.
+            error = ClientPayloadError("the server sends too much")
+            self.set_exception(error)
+            if self._payload is not None:
+                self._payload.set_exception(error)
+            self._buffer.clear()
+            self.abort()
+
+
 class BoundedConnector(TCPConnector):
     """A pool whose limit counts idle connections too (aiohttp's own counts only those in use).
 
     At the bound a new connection closes the one that has been idle longest; when all are in use, the request waits.
+    What a server sends between two requests is bounded by MAX_SENT_BYTES.
     """
+
+    def __init__(self, **told: Any) -> None:  # noqa: ANN401 - aiohttp's own signature
+        super().__init__(**told)
+        self._factory = partial(_BoundedHandler, loop=asyncio.get_running_loop())  # type: ignore[assignment]
 
     async def _create_connection(
         self,
@@ -65,53 +110,3 @@ class BoundedConnector(TCPConnector):
                 idle -= 1
             if not self._conns[key]:
                 del self._conns[key]
-
-
-class MappedResolver(AbstractResolver):
-    """Finds addresses: those of `connect_to` (host pattern to host:port, first match) or the system's.
-
-    Only the address changes: the name in TLS, in the Host header and in the certificate check stays the one asked for.
-    """
-
-    def __init__(self, connect_to: Mapping[str, str]) -> None:
-        self._places = tuple((pattern.lower(), *_split(address)) for pattern, address in connect_to.items())
-        self._system = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Give the addresses of a name.
-
-        Raises:
-            OSError: it does not resolve.
-        """
-        for pattern, mapped_host, mapped_port in self._places:
-            if fnmatchcase(host.lower(), pattern):
-                return await self._mapped(host, mapped_host, mapped_port, family)
-        return await self._system.resolve(host, port, family)
-
-    async def _mapped(
-        self, host: str, mapped_host: str, mapped_port: int, family: socket.AddressFamily
-    ) -> list[ResolveResult]:
-        try:
-            version = ip_address(mapped_host).version
-        except ValueError:
-            return await self._system.resolve(mapped_host, mapped_port, family)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=mapped_host,
-                port=mapped_port,
-                family=_FAMILIES[version],
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-        ]
-
-    async def close(self) -> None:
-        """Nothing to give back."""
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)

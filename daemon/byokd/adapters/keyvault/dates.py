@@ -1,10 +1,10 @@
 """What time the vaults say it is, from the `Date` header of answers that pass by anyway."""
 
 from collections.abc import Callable
-from datetime import UTC, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import Final
 
+from byokd.adapters.keyvault.headers import http_date
 from byokd.domain.identifiers import VaultHost
 from byokd.ports import Clock
 
@@ -25,11 +25,8 @@ class VaultDates:
         now = self._clock.monotonic()
         if date is None or now < self._next:
             return
-        try:
-            told = parsedate_to_datetime(date)
-        except ValueError:
-            return
-        if told.tzinfo is None:
+        told = http_date(date)
+        if told is None:
             return
         self._next = now + BETWEEN_LOOKS.total_seconds()
-        self._tell(host, self._clock.now() - told.astimezone(UTC))
+        self._tell(host, self._clock.now() - told)

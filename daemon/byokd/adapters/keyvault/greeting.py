@@ -1,8 +1,6 @@
 """Asking a vault who it is, without a token: what answers, whose tenant its challenge names, and what time it has."""
 
 import json
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 from aiohttp import ClientSession
@@ -10,6 +8,7 @@ from azure.keyvault.keys import ApiVersion
 
 from byokd.adapters.keyvault.challenge import Challenge, resource_of
 from byokd.adapters.keyvault.classify import GET, Reply, classify_trouble, classify_unasked, foreign
+from byokd.adapters.keyvault.headers import http_date
 from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.identifiers import TenantId, VaultHost
 from byokd.ports import Clock
@@ -33,15 +32,22 @@ class AzureVaultGreeter:
         except Exception as error:  # noqa: BLE001 - whatever the way throws is what is looked for
             return Greeting(classify_trouble(GET, error), None, None, self._clock.now())
         trouble, tenant = _judged(reply, host)
-        return Greeting(trouble, tenant, None if isinstance(trouble, NoAnswer) else _date(reply), asked_at)
+        return Greeting(
+            trouble,
+            tenant,
+            None if isinstance(trouble, NoAnswer) else http_date(reply.headers.get("Date", "")),
+            asked_at,
+        )
 
 
 def _judged(reply: Reply, host: VaultHost) -> tuple[Refused | NoAnswer | None, TenantId | None]:
     if reply.status != HTTPStatus.UNAUTHORIZED:
         return classify_unasked(reply), None
-    challenge = Challenge.parse(reply.headers.get("WWW-Authenticate", ""))
+    challenge = Challenge.parse(reply.headers.get("WWW-Authenticate", ""), host=host)
     if challenge is None or not reply.genuine or challenge.tenant is None:
         return foreign(reply, "Challenge"), None
+    if not challenge.of_entra:
+        return foreign(reply, "ChallengeAuthority"), None
     if challenge.resource != resource_of(host):
         return foreign(reply, "ChallengeResource"), None
     return None, challenge.tenant
@@ -52,11 +58,3 @@ def _document(content: bytes) -> object:
         return json.loads(content)
     except (ValueError, RecursionError):
         return None
-
-
-def _date(reply: Reply) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(reply.headers.get("Date", ""))
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else None

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Final
 
 MOST_RETRY_AFTER: Final = timedelta(minutes=10)
 """A longer wait is cut to this: nobody who answers once may silence checks for good."""
-
+_MOST_DATE_CHARS: Final = 64
 _SECONDS: Final = re.compile(r"\d{1,9}", re.ASCII)
 _ADDRESS: Final = re.compile(r"(?:^|;)\s*addr=([0-9A-Fa-f.:]{2,45})(?:;|$)", re.ASCII)
 
@@ -22,7 +22,7 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     asked = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(asked):
         return min(timedelta(seconds=int(asked)), MOST_RETRY_AFTER)
-    until, sent = _date(asked), _date(headers.get("Date", ""))
+    until, sent = http_date(asked), http_date(headers.get("Date", ""))
     if until is None or sent is None:
         return None
     return min(max(until - sent, timedelta(0)), MOST_RETRY_AFTER)
@@ -37,9 +37,10 @@ def our_address(headers: Mapping[str, str]) -> str | None:
         return None
 
 
-def _date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
+    """Read a date with its zone, in UTC; None when it is none, or none that a clock can show."""
     try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
+        date = parsedate_to_datetime(text[:_MOST_DATE_CHARS])
+        return None if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return None if date.tzinfo is None else date

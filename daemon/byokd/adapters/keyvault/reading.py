@@ -10,6 +10,8 @@ from byokd.domain.answers import KeyFacts
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion
 
 _VERSION: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_WORD: Final = re.compile(r"[A-Za-z+-]{1,64}", re.ASCII)
+"""What the service calls its types of keys, operations and levels of recovery."""
 
 
 class UnreadableError(ValueError):
@@ -33,14 +35,14 @@ def read_facts(document: object, *, asked: KeyIdentifier) -> KeyFacts:
     level = attributes.get("recoveryLevel")
     return KeyFacts(
         version=_version(key.get("kid"), asked=asked),
-        key_type=_text(key.get("kty"), "kty"),
+        key_type=_word(key.get("kty"), "kty"),
         bits=_bits(key["n"]) if "n" in key else 0,
         enabled=enabled,
-        operations=frozenset(operations),
+        operations=frozenset(filter(_WORD.fullmatch, operations)),
         created=_time(attributes, "created"),
         not_before=_time(attributes, "nbf"),
         expires=_time(attributes, "exp"),
-        recovery_level=None if level is None else _text(level, "recoveryLevel"),
+        recovery_level=None if level is None else _word(level, "recoveryLevel"),
     )
 
 
@@ -101,6 +103,13 @@ def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise UnreadableError(name)
     return value
+
+
+def _word(value: object, name: str) -> str:
+    word = _text(value, name)
+    if _WORD.fullmatch(word) is None:
+        raise UnreadableError(name)
+    return word
 
 
 def _mapping(value: object, name: str) -> Mapping[str, object]:

@@ -23,7 +23,7 @@ from azure.keyvault.keys import ApiVersion
 from azure.keyvault.keys._shared import http_challenge_cache
 from azure.keyvault.keys.aio import KeyClient
 
-from byokd.adapters.keyvault.challenge import Challenge, resource_of
+from byokd.adapters.keyvault.challenge import Challenge, fit_claims, resource_of
 from byokd.adapters.keyvault.channel import Call, TokenSource
 from byokd.adapters.keyvault.classify import (
     Reply,
@@ -73,26 +73,30 @@ class _ForgedError(Exception):
 
 @dataclass(slots=True)
 class _PinnedCredential:
-    """Gives the SDK tokens of one identity for one tenant, whatever the vault asks for.
+    """Gives the SDK tokens of one identity for one scope and tenant, whatever the vault asks for.
 
-    `rejected` is the last token that the vault did not take, so that the source can replace it.
+    The SDK reads challenges in its own way, so what it makes of one is looked at again. `rejected` is the last token
+    that the vault did not take, so that the source can replace it.
     """
 
     tokens: TokenSource
     identity: IdentityName
     tenant: TenantId
+    scope: str
     rejected: str | None = field(default=None, repr=False)
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         asked = options or {}
         if str(asked.get("tenant_id", "")).lower() != self.tenant:
             raise _OtherTenantError
+        if scopes != (self.scope,):
+            raise _ForgedError
         try:
             token = await self.tokens.token(
                 self.identity,
-                scope=scopes[0],
+                scope=self.scope,
                 tenant=self.tenant,
-                claims=asked.get("claims"),
+                claims=fit_claims(asked.get("claims")),
                 rejected=self.rejected,
             )
         except ConsentWithdrawnError:
@@ -142,7 +146,7 @@ class _Heard:
             return
         if sent is not None:
             self.credential.rejected, self.rejected = sent, True
-        challenge = Challenge.parse(answer.headers.get("WWW-Authenticate", ""))
+        challenge = Challenge.parse(answer.headers.get("WWW-Authenticate", ""), host=self.host)
         if challenge is not None and not self._fits(challenge, sent):
             raise _ForgedError
 
@@ -152,7 +156,7 @@ class _Heard:
         brief = sent is not None and challenge.claims is not None
         tenant = challenge.tenant is not None or brief
         resource = challenge.resource == resource_of(self.host) or (brief and challenge.resource is None)
-        return self.last is not None and self.last.genuine and tenant and resource
+        return self.last is not None and self.last.genuine and challenge.of_entra and tenant and resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,8 @@ class SdkChannel:
         except ConsentWithdrawnError as error:
             return consent_withdrawn(call.operation, error.code)
         except Exception as error:  # noqa: BLE001 - whatever the way throws must not end as a defect of the caller
+            if isinstance(error, _ForgedError):
+                http_challenge_cache.remove_challenge_for_url(url)
             return _classified(call, heard, error)
         return _Rejected(answer) if heard.rejected else answer
 
@@ -203,7 +209,9 @@ class SdkChannel:
         place = (target.key.host, target.identity, target.tenant)
         client = self._clients.pop(place, None)
         if client is None:
-            credential = _PinnedCredential(self._tokens, target.identity, target.tenant)
+            credential = _PinnedCredential(
+                self._tokens, target.identity, target.tenant, f"{resource_of(target.key.host)}/.default"
+            )
             url = f"https://{target.key.host}"
             sdk = KeyClient(url, credential, transport=self._transport, api_version=ApiVersion.V7_4, **_QUIET)
             client = _Client(sdk, credential)

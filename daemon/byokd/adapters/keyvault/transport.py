@@ -13,7 +13,8 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 
-from byokd.adapters.keyvault.connections import BoundedConnector, BoundedResponse, MappedResolver
+from byokd.adapters.keyvault.addresses import MappedResolver, Reach
+from byokd.adapters.keyvault.connections import ASKED_FOR, BoundedConnector, BoundedResponse
 from byokd.settings import NetworkSettings, VaultSettings
 
 AzureTransport = AsyncHttpTransport[HttpRequest, AsyncHttpResponse]
@@ -53,7 +54,10 @@ class Outbound:
     def __init__(self, vaults: VaultSettings, network: NetworkSettings) -> None:
         context = ssl.create_default_context(cafile=None if network.ca_file is None else str(network.ca_file))
         context.set_alpn_protocols(["http/1.1"])
-        resolver = MappedResolver(network.connect_to)
+        reach = Reach.PRIVATE if network.private_addresses == "allow" else Reach.PUBLIC
+        resolver = MappedResolver(network.connect_to, reach=reach)
+        # Token endpoints are the operator's own, and apart from the vaults: their names wait for no vault's.
+        own = MappedResolver(network.connect_to)
         keepalive = vaults.keepalive.total_seconds()
         self.kept = _session(
             BoundedConnector(resolver=resolver, ssl=context, limit=vaults.connections, keepalive_timeout=keepalive)
@@ -63,13 +67,16 @@ class Outbound:
                 resolver=resolver, ssl=context, limit=vaults.connections, force_close=True, use_dns_cache=False
             )
         )
-        self._for_tokens = _session(BoundedConnector(resolver=resolver, ssl=context, limit=_TOKEN_CONNECTIONS))
+        self._for_tokens = _session(BoundedConnector(resolver=own, ssl=context, limit=_TOKEN_CONNECTIONS))
+        self._resolvers = (resolver, own)
         self.tokens = azure_transport(self._for_tokens)
 
     async def close(self) -> None:
         """Close every connection. Requests under way fail."""
         for session in (self.kept, self.fresh, self._for_tokens):
             await session.close()
+        for resolver in self._resolvers:
+            await resolver.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,6 +99,8 @@ def _session(connector: TCPConnector) -> ClientSession:
     return ClientSession(
         connector=connector,
         cookie_jar=DummyCookieJar(),
+        headers=ASKED_FOR,
+        auto_decompress=False,
         response_class=BoundedResponse,
         timeout=ClientTimeout(total=_BACKSTOP_SECONDS),
         trust_env=False,
