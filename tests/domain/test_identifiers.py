@@ -17,6 +17,7 @@ from byokd.domain.identifiers import (
     parse_tenant,
     shown,
 )
+from byokd.settings import VaultSettings
 
 SUFFIXES = ("vault.azure.net", "vault.azure.cn")
 GUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -165,6 +166,19 @@ def test_a_url_that_could_steer_a_token_elsewhere_is_refused(text: str) -> None:
     assert_fit_to_show(caught.value)
 
 
+@given(st.sampled_from(VaultSettings().allowed_suffixes), st.text(max_size=30), st.text(max_size=60))
+def test_by_default_a_host_is_one_label_under_a_suffix_of_the_three_clouds(suffix: str, vault: str, rest: str) -> None:
+    text = f"https://{vault}.{suffix}/keys/{rest}"
+    try:
+        identifier = KeyIdentifier.parse(text, allowed_suffixes=VaultSettings().allowed_suffixes)
+    except IdentifierInvalidError as error:
+        assert_fit_to_show(error)
+        return
+    label, _, found = identifier.host.partition(".")
+    assert found == suffix
+    assert re.fullmatch(r"[a-z][a-z0-9-]{2,23}", label, re.ASCII)
+
+
 FORM = re.compile(
     r"https://[a-z][a-z0-9-]{1,22}[a-z0-9]\.vault\.azure\.(?:net|cn)/keys/[0-9A-Za-z-]{1,127}(?:/[0-9a-f]{32})?/?"
 )
@@ -193,6 +207,7 @@ def test_whatever_is_taken_has_exactly_the_one_form_and_an_allowed_host(text: st
     assert "--" not in identifier.host
     assert is_vault_host(identifier.host, allowed_suffixes=SUFFIXES)
     assert str(identifier) == f"https://{identifier.host}/{path}".removesuffix("/")
+    assert key(str(identifier)) == identifier
 
 
 HOSTILE_IDS = {

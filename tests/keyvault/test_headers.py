@@ -19,6 +19,11 @@ from keyvault.test_hostile_vaults import TENANT, target
 from keyvault.way import ServiceOver
 
 NOON, LATER = "Thu, 05 Nov 2026 12:00:00 GMT", "Thu, 05 Nov 2026 12:01:30 GMT"
+BEYOND = (
+    "Thu, 05 Nov 99999999999999999999 12:00:00 GMT",
+    "Thu, 05 Nov 2026 12:00:00 +99999999999999999999",
+    "Fri, 31 Dec 9999 23:59:59 -1200",
+)
 SECOND = timedelta(seconds=1)
 GONE = {"error": {"code": "KeyNotFound", "message": "no"}}
 
@@ -44,6 +49,10 @@ GONE = {"error": {"code": "KeyNotFound", "message": "no"}}
         ("soon", NOON, None),
         ("Thu, 05 Nov 2026 12:01:30", NOON, None),
         ("9" * 5000, NOON, None),
+        ("Thu, 05 Nov 99999999999999999999 12:00:00 GMT", NOON, None),
+        (LATER, "Thu, 05 Nov 2026 12:00:00 +99999999999999999999", None),
+        ("Fri, 31 Dec 9999 23:59:59 -1200", NOON, None),
+        ("(" * 8000, NOON, None),
     ],
 )
 def test_how_long_whoever_answers_wants_to_be_left_alone(
@@ -121,7 +130,9 @@ async def test_the_time_of_vaults_is_told_once_a_second_from_genuine_answers_alo
     assert len(told) == 2
 
 
-@pytest.mark.parametrize("date", [None, "", "nonsense", "Thu, 05 Nov 2026 12:01:30", "Thu, 99 Nov 2026 12:01:30 GMT"])
+@pytest.mark.parametrize(
+    "date", [None, "", "nonsense", "Thu, 05 Nov 2026 12:01:30", "Thu, 99 Nov 2026 12:01:30 GMT", *BEYOND]
+)
 def test_a_date_that_is_none_is_passed_over(date: str | None) -> None:
     told = []
     dates = VaultDates(Clock(), lambda *word: told.append(word))

@@ -9,6 +9,7 @@ offers no other way to forget one. A vault that once named another tenant would 
 """
 
 import json
+import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -42,8 +43,18 @@ from byokd.ports import ConsentWithdrawnError, KeyTarget
 
 _Place = tuple[VaultHost, IdentityName, TenantId]
 
-_QUIET: Final = {"retry_total": 0, "permit_redirects": False, "logging_enable": False, "user_agent": "byokd"}
-"""One call is one request; whoever calls decides about another. Nothing is followed, nothing is logged."""
+_SILENCE: Final = logging.Logger("silence")  # noqa: LOG001 - among the known ones its state could be changed
+_SILENCE.disabled = True
+
+_QUIET: Final = {
+    "retry_total": 0,
+    "permit_redirects": False,
+    "logging_enable": False,
+    "logger": _SILENCE,
+    "user_agent": "byokd",
+}
+"""One call is one request; whoever calls decides about another. Nothing is followed, nothing is logged: the SDK would
+log some headers, and a vault may write into them what it was sent."""
 
 
 class _OtherTenantError(Exception):
