@@ -17,6 +17,8 @@ from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
 from parts.registry import PARTS
 from parts.scheduling import GroupScheduling
 
+pytest_plugins = ["parts.leaks"]
+
 # How long an example takes says nothing on a shared machine; many rules with few examples find more than the reverse.
 # CI tries the same examples every time, so that a change is blamed for what it did; everybody else tries new ones.
 hypothesis.settings.register_profile(

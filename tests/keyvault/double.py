@@ -56,6 +56,8 @@ class Double:
                 for piece in () if isinstance(answer, bytes) else answer:
                     writer.write(piece)
                     await writer.drain()
+                    # A socket that is gone takes everything at once; only the loop can tell the transport of it.
+                    await asyncio.sleep(0)
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
