@@ -113,6 +113,9 @@ def _verify_online(socket_path: Path, *, as_json: bool) -> Mapping[str, int]:
 async def _verify_offline(settings_path: Path, *, vaults: bool, as_json: bool) -> Mapping[str, int]:
     settings = read_or_fail(settings_path)
     from byokd.runtime.offline import verify_offline  # noqa: PLC0415 - loads all adapters; --help starts without
+    from byokd.runtime.private_memory import keep_memory_private  # noqa: PLC0415 - as above
+
+    keep_memory_private()
 
     def tell(finding: Mapping[str, str]) -> None:
         _tell_finding(finding, as_json=as_json)

@@ -20,6 +20,7 @@ from byokd.http.switching import RequestsUnderWayError, Switchable
 from byokd.ports import ServiceKeysUnusableError
 from byokd.runtime.daemon import GOODBYE, Daemon, Farewell, NamedTask
 from byokd.runtime.logs import configure_logs
+from byokd.runtime.private_memory import keep_memory_private
 from byokd.runtime.reloading import ChangeRefusedError, Reloader
 from byokd.runtime.service import Service
 from byokd.runtime.service_manager import Watchdog
@@ -39,6 +40,7 @@ def serve(settings: Settings, read: ReadSettings) -> None:
         settings: what to start with.
         read: reads them again, for a reload.
     """
+    keep_memory_private()
     configure_logs(settings.service.log_level)
     # A watchdog ends a hung process by SIGABRT: the log then says where each thread was.
     faulthandler.enable()
