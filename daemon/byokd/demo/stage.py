@@ -15,6 +15,10 @@ from byokd.demo.daemon import READY_SECONDS, DemoDaemon
 from byokd.demo.processes import byokd_command, child, first_line
 from byokd.demo.watcher import Watcher, watching
 from byokd.emulator.client import ControlClient
+from byokd.emulator.principals import stable_id
+
+BEHIND, APPLICATION = "platform-behind", "platform-vendor"
+"""A user-assigned identity of the machine, and the application that trusts it; the settings name them beforehand."""
 
 SETTINGS = """\
 # Written by `byokd demo`: short intervals, for a story of less than a minute. The defaults are for real use.
@@ -28,10 +32,19 @@ url = "{store}"
 
 [network]
 ca_file = "{ca}"
-connect_to = {{ "*.vault.azure.net" = "{tls}" }}
+connect_to = {{ "*.vault.azure.net" = "{tls}", "login.microsoftonline.com" = "{tls}" }}
 
 [identities.platform]
 kind = "managed-identity"
+
+[identities.behind]
+kind = "managed-identity"
+client_id = "{behind}"
+
+[identities.vendor]
+kind = "cross-tenant"
+client_id = "{vendor}"
+via = "behind"
 
 [checks]
 interval = "1 s"
@@ -124,6 +137,7 @@ async def set_stage(broker: str | None, *, store: str | None = None) -> AsyncIte
         control = await stack.enter_async_context(ControlClient(str(ready["control"])))
         environment = _environment(str(ready["control"]), directory)
         values = {"ca": ready["ca"], "tls": ready["tls"], "broker": broker, "prefix": prefix}
+        values |= {"behind": stable_id("client", BEHIND), "vendor": stable_id("client", APPLICATION)}
         values["store"] = store or f"sqlite:///{directory}/byokd.db"
         service = await _start_daemon(stack, directory, environment, values)
         yield Stage(

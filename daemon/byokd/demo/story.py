@@ -11,6 +11,7 @@ from byokd.demo.own_fault import OwnFault
 from byokd.demo.proofs import Proofs
 from byokd.demo.scene import CUSTOMERS, EVERYONE, PATIENCE, Scene, Seen, Step, after
 from byokd.demo.stage import Stage
+from byokd.demo.tenants import Tenants
 from byokd.emulator.vocabulary import FaultKind
 
 SUBSCRIPTION = "3f0c2f8e-0000-4000-8000-00000000d0d0"
@@ -45,6 +46,7 @@ class Story:
         self._scene = Scene(stage)
         self._outages = Outages(self._scene)
         self._own_fault = OwnFault(self._scene)
+        self._tenants = Tenants(self._scene)
         self._contents = Contents(self._scene)
         self._proofs = Proofs(self._scene, self._contents)
         self._watcher = stage.watcher
@@ -59,6 +61,7 @@ class Story:
             *self._revocations(),
             *self._troubles(),
             *self._own_fault.breaking(BASE),
+            *self._tenants.steps(BASE),
             *self._outages.of_the_broker(),
             *self._outages.of_the_daemon(),
             *self._proofs.of_rotation(),
