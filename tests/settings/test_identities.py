@@ -70,8 +70,14 @@ def test_every_kind_can_be_written(tmp_path: Path) -> None:
         (of_kind("managed-identity", client_id="platform"), "[identities.platform] client_id: not a GUID"),
         (of_kind("managed-identity", resource_id="/subscriptions/x"), "not the ARM id of a user-assigned"),
         (of_kind("managed-identity", resource_id=ARM_ID + "/../x"), "not the ARM id of a user-assigned"),
-        (of_kind("managed-identity", client_id=GUID, resource_id=ARM_ID), "name the identity twice"),
-        (of_kind("managed-identity", tenant=GUID), "tenant does not belong to kind managed-identity"),
+        (
+            of_kind("managed-identity", client_id=GUID, resource_id=ARM_ID),
+            "[identities.platform]: client_id and resource_id name the identity twice",
+        ),
+        (
+            of_kind("managed-identity", tenant=GUID),
+            "[identities.platform]: tenant does not belong to kind managed-identity",
+        ),
         (of_kind("managed-identity", authority="login.microsoftonline.us"), "authority does not belong to kind"),
         (of_kind("certificate", client_id=GUID), "certificate_file is missing: a PEM file"),
         (of_kind("certificate", certificate_file="/nowhere.pem"), "client_id is missing"),
@@ -87,7 +93,10 @@ def test_every_kind_can_be_written(tmp_path: Path) -> None:
         ),
         (of_kind("cross-tenant", client_id=GUID), "via is missing: the name of the managed identity"),
         (of_kind("cross-tenant", via="platform"), "client_id is missing"),
-        (of_kind("cross-tenant", client_id=GUID, via="nobody"), "via: nobody is no managed identity of these settings"),
+        (
+            of_kind("cross-tenant", client_id=GUID, via="nobody"),
+            "[identities.platform] via: nobody is no managed identity of these settings",
+        ),
         (of_kind("cross-tenant", client_id=GUID, via="platform"), "platform is no managed identity of these settings"),
         (
             of_kind("cross-tenant", client_id=GUID, via="x", authority="login.example"),
@@ -103,7 +112,9 @@ def test_every_kind_can_be_written(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_work_is_refused_with_its_place(tmp_path: Path, text: str, named: str) -> None:
-    assert named in said_of(tmp_path, text)
+    said = said_of(tmp_path, text)
+    assert named in said
+    assert "identities: [" not in said, "each place is named once"
 
 
 def with_passphrase(path: Path) -> None:

@@ -229,6 +229,9 @@ def _mistake(detail: Any, *, file: str, overlaid: Mapping[tuple[str, ...], str])
         return Mistake(place, f"[{'.'.join(names)}]: {_words(detail)}{_given(detail)}")
     place = next((variable for spot, variable in overlaid.items() if names[: len(spot)] == spot), file)
     where = f"[{'.'.join(names[:-1])}] {names[-1]}" if len(names) > 1 else names[0] if names else "settings"
+    if names[:1] == ("identities",) and len(names) <= 2 and detail["type"] == "value_error":  # noqa: PLR2004
+        # About one identity as a whole, or about how they fit each other, which names them itself.
+        return Mistake(place, f"[{'.'.join(names)}]: {_words(detail)}" if len(names) > 1 else _words(detail))
     if detail["type"] == "extra_forbidden":
         return Mistake(place, f"{where}: there is no such setting{_known(names)}")
     return Mistake(place, f"{where}: {_words(detail)}{_given(detail)}")

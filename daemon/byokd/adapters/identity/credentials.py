@@ -156,7 +156,10 @@ class Credentials:
         return slot.token
 
     def _standing(self, identity: IdentityName) -> Standing:
-        return self._standings.setdefault(identity, Standing())
+        standing = self._standings.get(identity)
+        if standing is None:
+            standing = self._standings[identity] = Standing()
+        return standing
 
     def _must_wait(self, slot: Slot, key: SlotKey) -> bool:
         now = self._clock.monotonic()
