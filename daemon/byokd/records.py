@@ -111,6 +111,13 @@ class KeyPlacement:
         return f"KeyPlacement({self.key_identifier})"
 
 
+class Claim(StrEnum):
+    """For whom an account uses its identity: for its own customer tenant alone, or beside others."""
+
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+
+
 @dataclass(frozen=True, slots=True)
 class RewrapQueue:
     """A watch of whose accounts at least one is to be rewrapped now, and the vault that has to do it."""

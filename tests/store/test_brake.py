@@ -14,6 +14,7 @@ from byokd.domain.verdict import Suspicion, Watch
 from byokd.domain.vocabulary import EventType, Outcome, Reason, State
 from byokd.ports import KeyTarget, StaleError
 from byokd.ports.brake import BrakeTerms
+from byokd.records import Claim
 from store.builders import IDENTITY, START, Stage, account_id, at, decision, denial, placement, usability
 
 HOUR = timedelta(hours=1)
@@ -42,7 +43,9 @@ class Fleet:
                 account_id(number), tenant(of_tenant or number), "westeurope", CustomerKey(IDENTITY, key(number))
             )
             made = placement(key=key(number))
-            await self.store.create_account(spec, made, incarnation=f"life-{number}", now=START)
+            await self.store.create_account(
+                spec, made, incarnation=f"life-{number}", now=START, claim=Claim.SHARED
+            )
 
     async def watch(self, number: int, *, of_tenant: int | None = None) -> Watch:
         found = await self.store.find_watch(KeyTarget(IDENTITY, tenant(of_tenant or number), key(number)))

@@ -9,7 +9,7 @@ from byokd.domain.identifiers import IdentityName, TenantId
 from byokd.domain.verdict import Verdict
 from byokd.domain.vocabulary import DetectedBy
 from byokd.ports import StaleError
-from byokd.records import KeyPlacement
+from byokd.records import Claim, KeyPlacement
 from store.builders import (
     KEY,
     START,
@@ -56,7 +56,9 @@ async def test_another_identity_tenant_or_pinned_version_is_another_watch(stage:
         replace(ours, customer_key=by_other_identity), placement(), incarnation="a", now=START
     )
     other_tenant = TenantId("99999999-2222-3333-4444-555555555555")
-    await stage.store.create_account(replace(spec(4), tenant=other_tenant), placement(), incarnation="b", now=START)
+    await stage.store.create_account(
+        replace(spec(4), tenant=other_tenant), placement(), incarnation="b", now=START, claim=Claim.SHARED
+    )
     assert len({watch.id for watch in await stage.store.watches()}) == 4
     assert (await stage.store.find_watch(target(PINNED))).key == PINNED
     assert (await stage.store.find_watch(target())).key == KEY

@@ -21,12 +21,33 @@ class CustomerKey:
 
 @dataclass(frozen=True, slots=True)
 class AccountSpec:
-    """An account as an operator wants it. `customer_key` is None for the system key."""
+    """An account as an operator wants it.
+
+    Attributes:
+        customer_key: None for the system key.
+        attached: the identity of an account with the system key, to be granted before a customer key is set; None with
+            a customer key, which has one of its own.
+    """
 
     id: AccountId
     tenant: TenantId
     location: str
     customer_key: CustomerKey | None
+    attached: IdentityName | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse two identities.
+
+        Raises:
+            ValueError: there are two.
+        """
+        if self.customer_key is not None and self.attached is not None:
+            raise ValueError("an account has one identity: its customer key's, or one without a key")
+
+    @property
+    def identity(self) -> IdentityName | None:
+        """The account's identity, whether it has a customer key already or not."""
+        return self.attached if self.customer_key is None else self.customer_key.identity
 
 
 @dataclass(frozen=True, slots=True)

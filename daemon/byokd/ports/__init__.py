@@ -14,7 +14,15 @@ from byokd.ports.sealing import (
     ServiceKeysUnusableError,
     Signature,
 )
-from byokd.ports.store import ExistsError, SealedStore, StaleError, Store, StoreUnavailableError, TooManyError
+from byokd.ports.store import (
+    ExistsError,
+    IdentityTakenError,
+    SealedStore,
+    StaleError,
+    Store,
+    StoreUnavailableError,
+    TooManyError,
+)
 from byokd.ports.vault import KeyService, KeyTarget
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "Clock",
     "ConsentWithdrawnError",
     "ExistsError",
+    "IdentityTakenError",
     "Ids",
     "KeyService",
     "KeyTarget",

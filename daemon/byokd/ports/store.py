@@ -7,13 +7,14 @@ from typing import Protocol
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
-from byokd.domain.identifiers import AccountId, VaultHost, WatchId
+from byokd.domain.identifiers import AccountId, IdentityName, TenantId, VaultHost, WatchId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports.brake import BrakeStore
 from byokd.ports.vault import KeyTarget
 from byokd.records import (
     Census,
+    Claim,
     Dossier,
     Failing,
     Gate,
@@ -48,6 +49,10 @@ class StaleError(Exception):
 
 class ExistsError(Exception):
     """The account is there already; nothing was written."""
+
+
+class IdentityTakenError(Exception):
+    """The identity serves accounts of another customer tenant, and is not shared; nothing was written."""
 
 
 class TooManyError(Exception):
@@ -244,23 +249,64 @@ class Store(SealedStore, BrakeStore, Protocol):
         """Give the current wrapped account key."""
         ...
 
+    async def may_claim(self, identity: IdentityName, tenant: TenantId, claim: Claim) -> bool:
+        """Tell whether an account of this tenant may use this identity so now: it may be another answer at once."""
+        ...
+
     async def create_account(
-        self, spec: AccountSpec, placement: KeyPlacement, *, incarnation: str, now: datetime
+        self,
+        spec: AccountSpec,
+        placement: KeyPlacement,
+        *,
+        incarnation: str,
+        now: datetime,
+        claim: Claim = Claim.EXCLUSIVE,
     ) -> Account:
         """Write a new account at generation 1, Accessible, with `created`; make its vault and watch where needed.
 
+        It claims its identity for its tenant: with EXCLUSIVE, no account of another tenant has that identity. The claim
+        lasts until the last account that has it is gone or moved, and its former wraps with it.
+
         Raises:
             ExistsError: the account is there already.
+            IdentityTakenError: the identity serves another tenant.
             StaleError: the watch was made meanwhile, or is not on the placement's version any more.
         """
         ...
 
     async def update_account(
-        self, account: Account, spec: AccountSpec, placement: KeyPlacement | None, *, now: datetime
+        self,
+        account: Account,
+        spec: AccountSpec,
+        placement: KeyPlacement | None,
+        *,
+        now: datetime,
+        claim: Claim = Claim.EXCLUSIVE,
     ) -> Account:
         """Write a changed account with `updated`; a placement moves the account key (generation + 1).
 
-        Guarded by the account's incarnation and sequence as in `account`.
+        Guarded by the account's incarnation and sequence as in `account`. Another identity, or a placement, claims the
+        identity as `create_account` does.
+
+        Raises:
+            IdentityTakenError: the identity serves another tenant.
+        """
+        ...
+
+    async def repair_account(
+        self,
+        account: Account,
+        spec: AccountSpec,
+        placement: KeyPlacement,
+        *,
+        now: datetime,
+        claim: Claim = Claim.EXCLUSIVE,
+    ) -> Account:
+        """As `update_account`, for an Inaccessible account whose identity, or tenant too, is another one from now on.
+
+        Raises:
+            IdentityTakenError: the identity serves another tenant.
+            StaleError: the account is not Inaccessible any more, beside what `update_account` guards.
         """
         ...
 

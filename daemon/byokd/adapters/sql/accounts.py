@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from byokd.adapters.sql.chain import Recorder
+from byokd.adapters.sql.claims import release_claims, take_claim
 from byokd.adapters.sql.errors import is_duplicate
 from byokd.adapters.sql.ledger import (
     ACCOUNTS,
@@ -30,7 +31,7 @@ from byokd.domain.accounts import Account, AccountSpec, follow, state_message
 from byokd.domain.identifiers import AccountId
 from byokd.domain.vocabulary import EventType, State
 from byokd.ports import ExistsError, StaleError
-from byokd.records import KeyPlacement, WrappedKey
+from byokd.records import Claim, KeyPlacement, WrappedKey
 
 _ACCOUNT = ACCOUNTS.where(accounts.c.id == bindparam("account"))
 _WRAPPED_KEY = select(account_keys).where(
@@ -64,12 +65,14 @@ def create_account(
     placement: KeyPlacement,
     *,
     incarnation: str,
+    claim: Claim,
     recorder: Recorder,
     now: datetime,
 ) -> Account:
     """See `Store.create_account`. Where the stored verdict says Denied, `inaccessible` follows at once."""
     if connection.scalar(select(accounts.c.id).where(accounts.c.id == str(spec.id))) is not None:
         raise ExistsError(f"the account {spec.id.name} is there already")
+    _take(connection, spec, claim)
     spot = place(connection, spec, placement, now=now)
     blank = Account(
         spec=spec,
@@ -94,6 +97,11 @@ def create_account(
     store_key(connection, change.after, placement.sealed, now=now)
     record_account_events(connection, change.events, recorder=recorder, now=now)
     return change.after
+
+
+def _take(connection: Connection, spec: AccountSpec, claim: Claim) -> None:
+    if spec.identity is not None:
+        take_claim(connection, spec.identity, spec.tenant, claim)
 
 
 def _insert(connection: Connection, account: Account) -> None:
@@ -138,6 +146,7 @@ def update_account(
     spec: AccountSpec,
     placement: KeyPlacement | None,
     *,
+    claim: Claim,
     recorder: Recorder,
     now: datetime,
 ) -> Account:
@@ -150,28 +159,81 @@ def update_account(
         raise ValueError("an account's id and tenant never change")
     if placement is None and spec.customer_key != known.spec.customer_key:
         raise ValueError("another customer key needs a newly wrapped account key")
+    before = _unchanged(connection, known)
+    return _rewrite(connection, before, spec, placement, claim=claim, recorder=recorder, now=now)
+
+
+def repair_account(
+    connection: Connection,
+    known: Account,
+    spec: AccountSpec,
+    placement: KeyPlacement,
+    *,
+    claim: Claim,
+    recorder: Recorder,
+    now: datetime,
+) -> Account:
+    """See `Store.repair_account`. Only here does the tenant of an account change.
+
+    Raises:
+        ValueError: another account, or no customer key.
+    """
+    if spec.id != known.spec.id or spec.customer_key is None:
+        raise ValueError("a repair leaves the account its id, and a customer key")
+    before = _unchanged(connection, known)
+    if before.state is not State.INACCESSIBLE:
+        raise StaleError(f"the account {known.id.name} is accessible again")
+    return _rewrite(connection, before, spec, placement, claim=claim, recorder=recorder, now=now)
+
+
+def _unchanged(connection: Connection, known: Account) -> Account:
     before = locked_account(connection, known.id)
     if before is None or (before.incarnation, before.sequence) != (known.incarnation, known.sequence):
         raise StaleError(f"the account {known.id.name} was changed meanwhile")
+    return before
+
+
+def _rewrite(
+    connection: Connection,
+    before: Account,
+    spec: AccountSpec,
+    placement: KeyPlacement | None,
+    *,
+    claim: Claim,
+    recorder: Recorder,
+    now: datetime,
+) -> Account:
     after = replace(before, spec=spec)
+    if placement is not None or spec.identity != before.spec.identity:
+        _take(connection, spec, claim)
     news: list[News] = []
     if placement is not None:
         spot = place(connection, spec, placement, now=now)
         after, news = _judged(_moved(after, spot), spot)
         after, mended = repaired(before, after)
         news = [*mended, *news]
-    changed = [
-        *(["location"] if spec.location != before.spec.location else []),
-        *(["encryption"] if placement is not None else []),
-    ]
-    updated = News(EventType.ACCOUNT_UPDATED, detail={"changed": ",".join(changed)})
+    updated = News(EventType.ACCOUNT_UPDATED, detail={"changed": ",".join(_changed(before.spec, spec, placement))})
     change = Change.of(before, after, [updated, *news], now=now)
     if placement is None:
         commit(connection, [change], recorder=recorder, now=now)
     else:
-        commit(connection, [change], recorder=recorder, now=now, rewrap_attempts=0, rewrap_due_at=None)
+        moved: dict[str, object] = {"rewrap_attempts": 0, "rewrap_due_at": None, "tenant": str(spec.tenant)}
+        commit(connection, [change], recorder=recorder, now=now, **moved)
         replace_key(connection, change, placement.sealed, now=now)
+    if spec.identity != before.spec.identity:
+        release_claims(connection, [before.spec.identity])
     return change.after
+
+
+def _changed(before: AccountSpec, after: AccountSpec, placement: KeyPlacement | None) -> list[str]:
+    both = before.identity is not None and after.identity is not None
+    differs = {
+        "location": before.location != after.location,
+        "encryption": placement is not None,
+        "identity": before.identity != after.identity and (both or placement is None),
+        "tenant": before.tenant != after.tenant,
+    }
+    return [name for name, differing in differs.items() if differing]
 
 
 def delete_account(connection: Connection, account_id: AccountId, *, recorder: Recorder, now: datetime) -> bool:
@@ -188,4 +250,5 @@ def delete_account(connection: Connection, account_id: AccountId, *, recorder: R
     )
     expect(gone.rowcount, 1, what="accounts")
     release(connection, touched, recorder=recorder, now=now)
+    release_claims(connection, [before.spec.identity])
     return True

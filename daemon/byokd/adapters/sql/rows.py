@@ -165,7 +165,13 @@ def account_of(row: AnyRow) -> Account:
     """Read an account off its row, with the columns of its watch and the version that wraps its key."""
     customer_key = None if row.watch is None else CustomerKey(IdentityName(row.identity), watched_key(row))
     return Account(
-        spec=AccountSpec(AccountId.parse(row.id), TenantId(row.tenant), row.location, customer_key),
+        spec=AccountSpec(
+            AccountId.parse(row.id),
+            TenantId(row.tenant),
+            row.location,
+            customer_key,
+            None if row.attached_identity is None else IdentityName(row.attached_identity),
+        ),
         incarnation=row.incarnation,
         sequence=row.sequence,
         generation=row.generation,
@@ -201,4 +207,5 @@ def account_values(account: Account) -> Mapping[str, Any]:
         "updated_at": account.updated_at,
         "damaged_since": None if account.damage is None else account.damage.since,
         "damaged_message": None if account.damage is None else account.damage.message,
+        "attached_identity": text(account.spec.attached),
     }

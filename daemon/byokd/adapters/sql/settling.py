@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, true, tuple_, update
 
 from byokd.adapters.sql.chain import Recorder
+from byokd.adapters.sql.claims import release_claims
 from byokd.adapters.sql.ledger import expect
 from byokd.adapters.sql.outbox import record_key_events
 from byokd.adapters.sql.rows import AnyRow, watched_key
@@ -102,7 +103,7 @@ def _retire(
 
 
 def _drop(connection: Connection, among: ColumnElement[bool], *, recorder: Recorder, now: datetime) -> None:
-    unneeded = connection.execute(select(watches.c.id, watches.c.host).where(among, _UNNEEDED_WATCH)).all()
+    unneeded = connection.execute(select(watches.c.id, watches.c.host, watches.c.identity).where(among, _UNNEEDED_WATCH)).all()
     if not unneeded:
         return
     gone = [{"watch": row.id} for row in unneeded]
@@ -116,6 +117,7 @@ def _drop(connection: Connection, among: ColumnElement[bool], *, recorder: Recor
     connection.execute(delete(wrapping_versions).where(wrapping_versions.c.watch == bindparam("watch")), gone)
     dropped = connection.execute(delete(watches).where(watches.c.id == bindparam("watch")), gone)
     expect(dropped.rowcount, len(gone), what="watches")
+    release_claims(connection, {row.identity for row in unneeded})
     connection.execute(
         delete(vaults).where(vaults.c.host == bindparam("vault"), ~exists().where(watches.c.host == vaults.c.host)),
         [{"vault": host} for host in sorted({row.host for row in unneeded})],

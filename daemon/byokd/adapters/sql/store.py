@@ -9,6 +9,7 @@ from functools import partial
 
 from byokd.adapters.sql import (
     accounts,
+    claims,
     damage,
     failing,
     history,
@@ -33,12 +34,13 @@ from byokd.adapters.sql.sqlite_file import SqliteFile
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
-from byokd.domain.identifiers import AccountId, VaultHost, WatchId
+from byokd.domain.identifiers import AccountId, IdentityName, TenantId, VaultHost, WatchId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports import Auditor, Ids, KeyTarget
 from byokd.records import (
     Census,
+    Claim,
     Dossier,
     Failing,
     Gate,
@@ -288,20 +290,56 @@ class SqlStore(SqlSealedStore, SqlBrakeStore):
         """See `Store.wrapped_key`."""
         return await self._runner.read(accounts.wrapped_key, account)
 
+    async def may_claim(self, identity: IdentityName, tenant: TenantId, claim: Claim) -> bool:
+        """See `Store.may_claim`."""
+        return await self._runner.read(claims.may_claim, identity, tenant, claim)
+
     async def create_account(
-        self, spec: AccountSpec, placement: KeyPlacement, *, incarnation: str, now: datetime
+        self,
+        spec: AccountSpec,
+        placement: KeyPlacement,
+        *,
+        incarnation: str,
+        now: datetime,
+        claim: Claim = Claim.EXCLUSIVE,
     ) -> Account:
         """See `Store.create_account`."""
         return await self._runner.write(
-            accounts.create_account, spec, placement, incarnation=incarnation, recorder=self._recorder, now=now
+            accounts.create_account,
+            spec,
+            placement,
+            incarnation=incarnation,
+            claim=claim,
+            recorder=self._recorder,
+            now=now,
         )
 
     async def update_account(
-        self, account: Account, spec: AccountSpec, placement: KeyPlacement | None, *, now: datetime
+        self,
+        account: Account,
+        spec: AccountSpec,
+        placement: KeyPlacement | None,
+        *,
+        now: datetime,
+        claim: Claim = Claim.EXCLUSIVE,
     ) -> Account:
         """See `Store.update_account`."""
         return await self._runner.write(
-            accounts.update_account, account, spec, placement, recorder=self._recorder, now=now
+            accounts.update_account, account, spec, placement, claim=claim, recorder=self._recorder, now=now
+        )
+
+    async def repair_account(
+        self,
+        account: Account,
+        spec: AccountSpec,
+        placement: KeyPlacement,
+        *,
+        now: datetime,
+        claim: Claim = Claim.EXCLUSIVE,
+    ) -> Account:
+        """See `Store.repair_account`."""
+        return await self._runner.write(
+            accounts.repair_account, account, spec, placement, claim=claim, recorder=self._recorder, now=now
         )
 
     async def delete_account(self, account: AccountId, *, now: datetime) -> bool:

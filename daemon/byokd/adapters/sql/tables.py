@@ -64,11 +64,18 @@ class ReplicaColumns(TypedColumns):
     claim: Named[int]
 
 
+class IdentityClaimColumns(TypedColumns):
+    """An identity in use and the one customer tenant that it serves; null once it served several, being shared."""
+
+    identity: Named[str] = Column(String, primary_key=True)
+    tenant: Named[str | None]
+
+
 class WatchColumns(TypedColumns):
     """A watch. `pinned` is empty for a versionless key; unique constraints would let two nulls pass."""
 
     id: Named[int] = Column(Integer, primary_key=True)
-    identity: Named[str]
+    identity: Named[str] = Column(String, ForeignKey("identity_claims.identity"), nullable=False)
     tenant: Named[str]
     host: Named[str] = Column(String, ForeignKey("vaults.host"), nullable=False, index=True)
     key_name: Named[str] = Column(BY_CODE_POINT, nullable=False)
@@ -117,7 +124,10 @@ class WrappingVersionColumns(TypedColumns):
 
 
 class AccountColumns(TypedColumns):
-    """An account. Both `watch` and `wrapping_version`, or neither with the system key."""
+    """An account. Both `watch` and `wrapping_version`, or neither with the system key.
+
+    `attached_identity` is that of an account with the system key; with a customer key it is the watch's.
+    """
 
     id: Named[str] = Column(BY_CODE_POINT, primary_key=True)
     name: Named[str] = Column(String, nullable=False, index=True)
@@ -140,6 +150,7 @@ class AccountColumns(TypedColumns):
     rewrap_due_at: Named[datetime | None] = Column(Instant)
     damaged_since: Named[datetime | None] = Column(Instant)
     damaged_message: Named[str | None]
+    attached_identity: Named[str | None] = Column(String, ForeignKey("identity_claims.identity"), index=True)
 
 
 class AccountKeyColumns(TypedColumns):
@@ -250,6 +261,7 @@ class ChainColumns(TypedColumns):
 
 vaults = Table("vaults", metadata, VaultColumns)
 replicas = Table("replicas", metadata, ReplicaColumns)
+identity_claims = Table("identity_claims", metadata, IdentityClaimColumns)
 # An id that came back would let a write meant for a deleted watch through the guards of a new one.
 watches = Table(
     "watches",
@@ -270,6 +282,7 @@ accounts = Table(
     metadata,
     AccountColumns,
     CheckConstraint("(watch IS NULL) = (wrapping_version IS NULL)", name="watch_with_wrapping_version"),
+    CheckConstraint("watch IS NULL OR attached_identity IS NULL", name="one_identity"),
     Index("ix_accounts_followed", "wrapping_version", "followed"),
 )
 account_keys = Table(

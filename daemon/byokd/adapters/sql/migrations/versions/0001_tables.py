@@ -22,6 +22,7 @@ def upgrade() -> None:
     """Make them."""
     _vaults()
     _replicas()
+    _identity_claims()
     _watches()
     _wrapping_versions()
     _wrapping_version_indexes()
@@ -62,6 +63,15 @@ def _replicas() -> None:
     )
 
 
+def _identity_claims() -> None:
+    op.create_table(
+        "identity_claims",
+        sa.Column("identity", sa.String, nullable=False),
+        sa.Column("tenant", sa.String),
+        sa.PrimaryKeyConstraint("identity", name="pk_identity_claims"),
+    )
+
+
 def _watches() -> None:
     op.create_table(
         "watches",
@@ -75,6 +85,7 @@ def _watches() -> None:
         sa.Column("warnings", sa.Text, nullable=False),
         sa.Column("due_at", _INSTANT, nullable=False),
         sa.ForeignKeyConstraint(["host"], ["vaults.host"], name="fk_watches_host"),
+        sa.ForeignKeyConstraint(["identity"], ["identity_claims.identity"], name="fk_watches_identity"),
         sa.PrimaryKeyConstraint("id", name="pk_watches"),
         sa.UniqueConstraint("identity", "tenant", "host", "key_name", "pinned", name="one_watch"),
         sqlite_autoincrement=True,
@@ -160,11 +171,17 @@ def _accounts() -> None:
         sa.Column("rewrap_due_at", _INSTANT),
         sa.Column("damaged_since", _INSTANT),
         sa.Column("damaged_message", sa.String),
+        sa.Column("attached_identity", sa.String),
         sa.CheckConstraint("(watch IS NULL) = (wrapping_version IS NULL)", name="watch_with_wrapping_version"),
+        sa.CheckConstraint("watch IS NULL OR attached_identity IS NULL", name="one_identity"),
+        sa.ForeignKeyConstraint(
+            ["attached_identity"], ["identity_claims.identity"], name="fk_accounts_attached_identity"
+        ),
         sa.ForeignKeyConstraint(["watch"], ["watches.id"], name="fk_accounts_watch"),
         sa.ForeignKeyConstraint(["wrapping_version"], ["wrapping_versions.id"], name="fk_accounts_wrapping_version"),
         sa.PrimaryKeyConstraint("id", name="pk_accounts"),
     )
+    op.create_index("ix_accounts_attached_identity", "accounts", ["attached_identity"])
     op.create_index("ix_accounts_followed", "accounts", ["wrapping_version", "followed"])
     op.create_index("ix_accounts_name", "accounts", ["name"])
     op.create_index("ix_accounts_state", "accounts", ["state"])
