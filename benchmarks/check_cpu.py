@@ -117,7 +117,7 @@ async def emulated_azure(directory: Path) -> AsyncIterator[Azure]:
 
 async def make_customer(azure: Azure) -> tuple[TenantId, KeyVersion]:
     async with ControlClient(azure.control) as control:
-        vault = await control.create_vault("bench-keys")
+        vault = await control.create_vault("bench-keys", purge_protection=True)
         key = await control.create_key("bench-keys", "media", size=2048)
         await control.grant("bench-keys", permissions=["get", "list", "wrapKey", "unwrapKey"])
         return TenantId(vault["tenant"]), KeyVersion(key["newest"])

@@ -254,7 +254,7 @@ async def world(
     directory.mkdir()
     make_service_keys(directory / "keys")
     prefix = f"{name}/v1"
-    vault = await site.control.create_vault(name)
+    vault = await site.control.create_vault(name, purge_protection=True)
     await site.control.grant(name)
     async with AsyncExitStack() as stack:
         opened = databases.new(kind, directory)

@@ -1,5 +1,7 @@
 """Accounts files: all of it is right, or every mistake is named with its line and nothing is given."""
 
+from dataclasses import replace
+
 import pytest
 
 from byokd.domain.accounts import AccountSpec, CustomerKey
@@ -190,12 +192,19 @@ def test_an_account_that_stands_there_twice_is_named_even_beside_other_mistakes(
     assert found[1][1:] == ("accounts[1].id", "the account stands in this file twice")
 
 
-@pytest.mark.parametrize("field", ["keyIdentifier", "identity"])
-def test_the_system_key_takes_no_key(field: str) -> None:
-    wrong = YAML.replace("{type: SystemKey}", f"{{type: SystemKey, {field}: platform}}")
+def test_the_system_key_takes_no_key() -> None:
+    wrong = YAML.replace("{type: SystemKey}", "{type: SystemKey, keyIdentifier: platform}")
     line, place, message = mistake(wrong)
-    assert (line, place) == (13, f"accounts[1].encryption.{field}")
+    assert (line, place) == (13, "accounts[1].encryption.keyIdentifier")
     assert "does not belong to type SystemKey" in message
+
+
+def test_an_account_has_an_identity_before_it_has_a_key() -> None:
+    text = YAML.replace("{type: SystemKey}", "{type: SystemKey, identity: platform}")
+    assert read(text) == (CONTOSO, replace(FABRIKAM, attached=IdentityName("platform")))
+    line, place, message = mistake(text.replace("SystemKey, identity: platform", "SystemKey, identity: nobody"))
+    assert (line, place) == (13, "accounts[1].encryption.identity")
+    assert "there is no identity 'nobody'" in message
 
 
 @pytest.mark.parametrize("field", ["keyIdentifier", "identity"])

@@ -40,7 +40,7 @@ def plain_environment() -> dict[str, str]:
 
 async def customer(stage: Stage) -> str:
     """Make a vault with a key that the platform's identity may use; give the tenant."""
-    vault = await stage.control.create_vault(VAULT)
+    vault = await stage.control.create_vault(VAULT, purge_protection=True)
     await stage.control.create_key(VAULT, "media", size=2048)
     await stage.control.grant(VAULT)
     return vault["tenant"]

@@ -1,4 +1,5 @@
 import json
+import time
 
 from byokd.demo.stage import Stage
 from byokd.emulator.documents import KeyAttributes
@@ -7,27 +8,30 @@ from service.support import BASE, KEY, VAULT, apply, byokd, customer, entry, man
 
 async def test_accounts_are_applied_shown_checked_and_deleted(stage: Stage) -> None:
     tenant = await customer(stage)
+    await stage.control.change_key(VAULT, "media", exp=int(time.time()) + 10 * 86_400)
     path = manifest(stage, tenant)
     created = await apply(stage, path)
-    assert (created.code, created.out) == (0, "created    contoso\n")
-    assert created.err.startswith("warning: contoso: PurgeProtectionOff: purge protection is off"), "and yet created"
+    assert (created.code, created.out, created.err) == (0, "created    contoso\n", "")
     again = await apply(stage, path)
     assert (again.code, again.out) == (0, "unchanged  contoso\n")
 
     checked = await byokd("check", "contoso", environment=stage.environment)
     assert checked.code == 0
+    second = await apply(stage, manifest(stage, tenant, name="fabrikam"))
+    assert (second.code, second.out) == (0, "created    fabrikam\n")
+    assert second.err.startswith("warning: fabrikam: NearExpiry: expires at "), "and yet created"
 
     shown = await byokd("accounts", "show", "contoso", "--json", environment=stage.environment)
     account = json.loads(shown.out)
     version = (await stage.control.key(VAULT, "media"))["newest"]
     assert account["state"] == "Accessible"
-    assert [(one["kind"], one["version"]) for one in account["warnings"]] == [("PurgeProtectionOff", None)]
+    assert [(one["kind"], one["version"]) for one in account["warnings"]] == [("NearExpiry", version)]
     assert account["encryption"]["currentKeyIdentifier"] == f"{KEY}/{version}"
     by_id = await byokd("accounts", "show", f"{BASE.upper()}/CONTOSO", "--json", environment=stage.environment)
     assert json.loads(by_id.out) == account
 
     assert checked.out.startswith(f"Usable: {KEY}/{version}")
-    told = "warning: PurgeProtectionOff: purge protection is off"
+    told = "warning: NearExpiry: expires at "
     text = await byokd("accounts", "show", "contoso", environment=stage.environment)
     assert [line.startswith(told) for line in text.out.splitlines()[-1:]] == [True]
     assert told in checked.out
@@ -126,8 +130,9 @@ async def test_a_key_without_a_grant_in_another_tenant_or_absent_is_refused_with
     await stage.control.revoke(VAULT)
     refused = await apply(stage, manifest(stage, tenant))
     assert refused.code == 1
-    assert "look at the key: the vault refuses the identity" in refused.err
-    assert "Key Vault Crypto Service Encryption User" in refused.err
+    assert "waiting: a vault refuses 1 account yet" in refused.err
+    assert "error: contoso: the vault refuses the identity platform: it lacks the permission get" in refused.err
+    assert "\n  az role assignment create --role 'Key Vault Crypto Service Encryption User'" in refused.err
     await stage.control.grant(VAULT)
     foreign = await apply(stage, manifest(stage, "99999999-9999-4999-8999-999999999999"))
     assert "the vault belongs to another tenant" in foreign.err

@@ -12,7 +12,7 @@ async def joined(stage: Stage) -> None:
     """Three customers, each with a vault of their own."""
     entries = "accounts:\n"
     for name in NAMES:
-        vault = await stage.control.create_vault(f"{name}-keys")
+        vault = await stage.control.create_vault(f"{name}-keys", purge_protection=True)
         await stage.control.create_key(f"{name}-keys", "media", size=2048)
         await stage.control.grant(f"{name}-keys")
         entries += entry(vault["tenant"], name=name, key=f"{vault['url']}/keys/media")

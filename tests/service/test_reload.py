@@ -105,7 +105,7 @@ async def test_accounts_and_pages_go_on_with_the_new_settings(stage: Stage) -> N
     await eventually(ready)
     checked = await byokd("check", "contoso", environment=stage.environment)
     assert checked.out.startswith("Usable: ")
-    vault = await stage.control.create_vault("later")
+    vault = await stage.control.create_vault("later", purge_protection=True)
     await stage.control.create_key("later", "media", size=2048)
     await stage.control.grant("later")
     later = manifest(stage, vault["tenant"], key="https://later.vault.azure.net/keys/media", name="later")

@@ -12,6 +12,7 @@ from simulation.adversary import ODD, Adversary
 from simulation.broker import Memory
 from simulation.world import Customer, spec_of
 from virtual.vaults import OPERATIONS as GRANTED
+from virtual.world import account_id
 
 PLACES = (
     "",
@@ -247,6 +248,7 @@ class Everything(Adversary):
         self.world.operate("apply", applying)
 
     async def _applied(self, customer: Customer, number: int, key: KeyIdentifier | None) -> None:
+        self.world.vaults.tag(key, account_id(number))
         try:
             result = await self.world.service.registrar.apply(spec_of(number, customer, key))
         except RuntimeError:

@@ -14,7 +14,7 @@ import structlog
 
 from byokd.domain.identifiers import TenantId
 from byokd.ports import ServiceKey
-from byokd.settings import Settings
+from byokd.settings import IdentitySettings, Settings
 from simulation import loop, polling
 from simulation.operators import Everything
 from simulation.oracle import Oracle
@@ -79,8 +79,8 @@ def service_keys() -> Path:
 
 @cache
 def settings(kind: int) -> Settings:
-    """The defaults, or hastier ones."""
-    given = Settings()
+    """The defaults, or hastier ones. Identities serve all customers: then our own fault meets all of them."""
+    given = Settings(identities={name: IdentitySettings(shared=True) for name in IDENTITIES})
     if kind == 0:
         return given
     checks = given.checks.model_copy(update={"interval": timedelta(seconds=30 if kind == 1 else 120)})
@@ -150,6 +150,7 @@ async def _populate(world: SimWorld, chance: Random) -> None:
             number += 1
             made.accounts.append(account_id(number))
             key = None if chance.random() < 0.1 else chance.choice(keys)
+            world.vaults.tag(key, account_id(number))
             result = await world.service.registrar.apply(spec_of(number, made, key))
             world.trace.note(f"applied {number} {result.action} {result.message}")
 

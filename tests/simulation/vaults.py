@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from byokd.domain.answers import Evidence, NoAnswer, Refused
-from byokd.domain.identifiers import IdentityName, KeyIdentifier, TenantId, VaultHost
+from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost
 from byokd.domain.vocabulary import Reason, RefusalKind
 from byokd.ports import Clock, KeyTarget
 from simulation.life import Life
@@ -111,6 +111,12 @@ class SimVaults(SimulatedVaults):
         )
         self.vaults[vault.host] = vault
         return vault
+
+    def tag(self, key: KeyIdentifier | None, account: AccountId) -> None:
+        """The customer names an account in the tags of what GET shows of a key, where there is such a key."""
+        version = None if key is None else self.vaults[key.host].version(key)
+        if version is not None:
+            version.accounts |= {account}
 
     def truth(self, target: KeyTarget) -> RefusalKind | Reason | None:
         """What an unwrap gives in the end: refusal, no answer (a reason), or None where it opens."""

@@ -43,9 +43,7 @@ class Fleet:
                 account_id(number), tenant(of_tenant or number), "westeurope", CustomerKey(IDENTITY, key(number))
             )
             made = placement(key=key(number))
-            await self.store.create_account(
-                spec, made, incarnation=f"life-{number}", now=START, claim=Claim.SHARED
-            )
+            await self.store.create_account(spec, made, incarnation=f"life-{number}", now=START, claim=Claim.SHARED)
 
     async def watch(self, number: int, *, of_tenant: int | None = None) -> Watch:
         found = await self.store.find_watch(KeyTarget(IDENTITY, tenant(of_tenant or number), key(number)))

@@ -79,7 +79,7 @@ class Installed:
 
     async def register(self) -> None:
         """Register an account of a customer who has a key and granted it."""
-        vault = await self.control.create_vault(VAULT)
+        vault = await self.control.create_vault(VAULT, purge_protection=True)
         await self.control.create_key(VAULT, "media", size=2048)
         await self.control.grant(VAULT)
         await self.machine.write("/root/accounts.yaml", ACCOUNTS.format(account=ACCOUNT, tenant=vault["tenant"]))

@@ -11,7 +11,7 @@ from byokd.domain.identifiers import AccountId, KeyIdentifier, TenantId
 from byokd.domain.vocabulary import State
 from byokd.runtime.health import Component
 from byokd.runtime.registrar import Action
-from byokd.settings import Settings
+from byokd.settings import IdentitySettings, Settings
 from virtual.vaults import IDENTITY, Vault
 from virtual.world import PREFIX, World, account_id
 
@@ -39,6 +39,7 @@ async def join(world: World, number: int, *, keys: int = 1, of_tenant: int | Non
     made = Customer(vault, [vault.create(f"key{one}") for one in range(keys)], [])
     for one, key in enumerate(made.keys):
         spec = AccountSpec(account_id(number * 100 + one), vault.tenant, "westeurope", CustomerKey(IDENTITY, key))
+        vault.tag(spec.id, name=key.name)
         assert (await world.service.registrar.apply(spec)).action is Action.CREATED
         made.accounts.append(spec.id)
     return made
@@ -104,8 +105,13 @@ async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float) -> 
     raise AssertionError(f"not within {seconds} s")
 
 
+def shared() -> Settings:
+    """The default settings, and one identity for all customers."""
+    return Settings(identities={IDENTITY: IdentitySettings(shared=True)})
+
+
 def with_brake(**changes: object) -> Settings:
-    settings = Settings()
+    settings = shared()
     return settings.model_copy(update={"brake": settings.brake.model_copy(update=changes)})
 
 

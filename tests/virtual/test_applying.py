@@ -18,7 +18,8 @@ DEADLINE = 15.0
 async def apply(world: World, specs: list[AccountSpec]) -> tuple[list[Result], float]:
     """Apply; give the results, which must be in the order of the file, and the seconds that it took."""
     begun = world.now
-    results = await apply_all(world.service.registrar, specs)
+    wait = world.settings.registration.wait_for_grant
+    results = await apply_all(world.service.registrar, specs, clock=world.clock, wait_for_grant=wait)
     assert [result.account for result in results] == [spec.id for spec in specs]
     return results, world.now - begun
 

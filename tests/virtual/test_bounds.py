@@ -37,7 +37,7 @@ async def test_a_rotation_keeps_to_our_share_and_a_revocation_meanwhile_is_told_
     vault, key = world.one_vault()
     other = vault.create("other")
     async with world.running():
-        accounts = await world.register(key, count=300)
+        accounts = await world.register(key, count=450)
         (account,) = await world.register(other, first=1000)
         await asyncio.sleep(2 * MINUTE)
         begun = world.now

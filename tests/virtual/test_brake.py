@@ -24,6 +24,7 @@ from virtual.fleets import (
     mend_credential,
     of_service,
     released,
+    shared,
     short_hold,
     until,
     with_brake,
@@ -35,6 +36,11 @@ from virtual.world import MINUTE, World, with_checks
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
 BOUND = 81.0
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    return make_world(settings=shared())
 
 
 @pytest.mark.parametrize("size", [3, 20, 300])

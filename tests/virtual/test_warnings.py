@@ -1,6 +1,7 @@
 """Warnings on the way: what is asked for them, what they cost, and where they show."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from byokd.domain.vocabulary import DetectedBy, WarningKind
 from byokd.runtime import seldom
 from byokd.runtime.registrar import Action
 from byokd.runtime.seldom import EVERY, Seldom
+from byokd.settings import Settings
 from virtual.using import number
 from virtual.vaults import Vault
 from virtual.world import MINUTE, World, spec_of
@@ -109,7 +111,12 @@ async def test_near_expiry_is_told_once_for_each_date_over_restarts_and_becomes_
         assert [event["type"] for event in world.told(account)] == ["byokd.account.created"]
 
 
-async def test_purge_protection_that_is_off_is_reported_at_registration_and_does_not_refuse_it(world: World) -> None:
+async def test_purge_protection_that_is_off_is_reported_at_registration_where_it_is_not_required(
+    make_world: Callable[..., World],
+) -> None:
+    settings = Settings()
+    lenient = settings.vaults.model_copy(update={"require_purge_protection": False})
+    world = make_world(settings=settings.model_copy(update={"vaults": lenient}))
     vault, key = world.one_vault()
     vault.key().recovery_level = "Recoverable+Purgeable"
     async with world.running():

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Literal
 
 from byokd.domain.answers import WRAPPING_OPERATIONS, Evidence, KeyFacts, NoAnswer, Refused
-from byokd.domain.identifiers import IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
+from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
 from byokd.domain.vocabulary import Reason, RefusalKind
 from byokd.ports import Clock, KeyTarget
 
@@ -71,6 +71,7 @@ class Version:
     not_before: datetime | None = None
     expires: datetime | None = None
     wraps: dict[bytes, bytes] = field(default_factory=dict)
+    accounts: frozenset[AccountId] = frozenset()
 
 
 @dataclass(slots=True)
@@ -122,6 +123,11 @@ class Vault:
 
     def disable(self, name: str = "media-key", *, version: int | None = None) -> None:
         self.enable(name, enabled=False, version=version)
+
+    def tag(self, *accounts: AccountId, name: str = "media-key") -> None:
+        """Name accounts in the newest version's tags, beside those that are named there already."""
+        newest = self.keys[name].newest
+        newest.accounts |= frozenset(accounts)
 
     def delete(self, name: str = "media-key") -> None:
         self.keys[name].deleted = True
@@ -335,4 +341,5 @@ def facts_of(key: Key, version: Version) -> KeyFacts:
         not_before=version.not_before,
         expires=version.expires,
         recovery_level=key.recovery_level,
+        accounts=version.accounts,
     )

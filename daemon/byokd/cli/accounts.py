@@ -2,14 +2,13 @@
 
 import sys
 from collections import Counter
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import click
 
 from byokd.cli import values
-from byokd.cli.daemon_calls import call, json_option, socket_option
+from byokd.cli.daemon_calls import call, json_option, lines_of, socket_option
 from byokd.cli.voice import ExitCode, counted, fail, print_json, print_table, say_error
 
 _FORMATS = {".yaml": "yaml", ".yml": "yaml", ".json": "yaml", ".toml": "toml"}
@@ -45,10 +44,10 @@ def apply(path: Path, socket_path: Path, as_json: bool) -> None:
         fail(f"{path}: cannot be read: {error.strerror}", code=ExitCode.USAGE)
     except UnicodeDecodeError:
         fail(f"{path}: is not UTF-8 text", code=ExitCode.USAGE)
-    status, answer = call(socket_path, "POST", "/accounts/apply", body={"format": file_format, "text": text})
+    answer = _applied(socket_path, {"format": file_format, "text": text}, told=not as_json)
     if as_json:
         print_json(answer)
-    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+    if "mistakes" in answer:
         if not as_json:
             _tell_mistakes(path, answer["mistakes"])
         sys.exit(ExitCode.FOUND_BAD)
@@ -56,6 +55,22 @@ def apply(path: Path, socket_path: Path, as_json: bool) -> None:
     if not as_json:
         _tell_results(answer["results"])
     sys.exit(ExitCode.FOUND_BAD if refused else ExitCode.GOOD)
+
+
+def _applied(socket_path: Path, request: dict[str, str], *, told: bool) -> dict[str, Any]:
+    """Give the last word on an apply, having told meanwhile of what it waits for."""
+    results: list[Any] = []
+    for line in lines_of(socket_path, "POST", "/accounts/apply", body=request):
+        if "mistakes" in line:
+            return dict(line)
+        if "applied" in line:
+            return {"results": results}
+        if "result" in line:
+            results.append(line["result"])
+        elif told:
+            number = counted(line["waiting"], "account")
+            click.echo(f"waiting: a vault refuses {number} yet; a fresh grant takes a while to be known", err=True)
+    return fail("the daemon stopped before all was applied", hint="apply the file again: what is done stays done")
 
 
 @accounts.command(name="list")
@@ -99,6 +114,23 @@ def delete(account: str, socket_path: Path, as_json: bool) -> None:
     """Delete an account and its account key, for good."""
     _, answer = call(socket_path, "DELETE", "/account", ref=account)
     print_json(answer) if as_json else click.echo(f"deleted    {_name(answer['id'])}")
+
+
+@accounts.command()
+@click.argument("account")
+@click.option("--identity", help="Another identity, by its name in the settings.")
+@click.option("--tenant", help="Another tenant, a GUID.")
+@socket_option
+@json_option
+def repair(account: str, identity: str | None, tenant: str | None, socket_path: Path, as_json: bool) -> None:
+    """Give an Inaccessible account another identity or tenant.
+
+    Only if that identity unwraps the present account key now. Nothing is changed otherwise.
+    """
+    body = {"identity": identity, "tenant": tenant}
+    _, result = call(socket_path, "POST", "/account/repair", ref=account, body=body)
+    print_json(result) if as_json else _tell_results([result])
+    sys.exit(ExitCode.FOUND_BAD if result["action"] == "refused" else ExitCode.GOOD)
 
 
 @accounts.command()
@@ -176,6 +208,8 @@ def _tell_results(results: list[dict[str, Any]]) -> None:
             click.echo(f"warning: {_name(result['account'])}: {warning}", err=True)
         if result["action"] == "refused":
             say_error(f"{_name(result['account'])}: {result['message']}", hint=result["hint"])
+            for command in result["commands"]:
+                click.echo(f"  {command}", err=True)
     if len(results) > 1:
         numbers = Counter(result["action"] for result in results)
         summary = ", ".join(f"{number} {action}" for action, number in sorted(numbers.items()))

@@ -72,19 +72,24 @@ def lines_of(
     path: str,
     *,
     parameters: Mapping[str, str] | None = None,
+    body: object = None,
     silence_seconds: float | None = TIMEOUT_SECONDS,
 ) -> Iterator[Any]:
     """Give the JSON of each line of an answer as it comes, empty ones left out; end the program as `call` does.
 
+    Where the answer is that there are mistakes in what was sent, it is the one line.
+
     Args:
         socket_path: where the daemon is.
-        method: GET or POST; a POST sends an empty document.
+        method: GET or POST.
         path: what is asked for.
         parameters: of the query.
+        body: the document to POST; an empty one without.
         silence_seconds: how long nothing may come; None: for ever.
     """
     with asyncio.Runner() as runner:
-        lines = _lines(socket_path, method, path, parameters, silence_seconds)
+        document = body or {} if method == "POST" else None
+        lines = _lines(socket_path, method, path, parameters, document, silence_seconds)
         try:
             while (line := runner.run(anext(lines, None))) is not None:
                 yield line
@@ -93,16 +98,27 @@ def lines_of(
 
 
 async def _lines(
-    socket_path: Path, method: str, path: str, parameters: Mapping[str, str] | None, silence_seconds: float | None
+    socket_path: Path,
+    method: str,
+    path: str,
+    parameters: Mapping[str, str] | None,
+    body: object,
+    silence_seconds: float | None,
 ) -> AsyncGenerator[Any, None]:
     connector = aiohttp.UnixConnector(path=str(socket_path))
     timeout = aiohttp.ClientTimeout(total=None, sock_read=silence_seconds)
-    body: object = {} if method == "POST" else None
+    headers = {"Accept": "application/x-ndjson"}
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=LINE_BYTES) as session:
         with _broken_off(socket_path):
-            async with session.request(method, f"http://byokd{path}", params=parameters, json=body) as response:
+            async with session.request(
+                method, f"http://byokd{path}", params=parameters, json=body, headers=headers
+            ) as response:
                 if not response.ok:
-                    _refused(await response.json())
+                    answer = await response.json()
+                    if "mistakes" not in answer:
+                        _refused(answer)
+                    yield answer
+                    return
                 async for line in response.content:
                     if line.strip():
                         yield json.loads(line)

@@ -161,6 +161,7 @@ class _Process:
             service.settings,
             service.store,
             service.registrar,
+            service.repairer,
             service.scheduler,
             brakeman=service.brakeman,
             publisher=service.publisher,

@@ -62,7 +62,7 @@ class OwnFault:
         """Register the other customers; give what went wrong."""
         entries = "accounts:\n"
         for name, vault in zip(OTHERS, self._vaults[1:], strict=True):
-            made = await self._scene.control.create_vault(vault)
+            made = await self._scene.control.create_vault(vault, purge_protection=True)
             await self._scene.control.create_key(vault, "media", size=2048)
             await self._scene.control.grant(vault)
             key = f"{made['url']}/keys/media"

@@ -46,6 +46,9 @@ kind = "cross-tenant"
 client_id = "{vendor}"
 via = "behind"
 
+[registration]
+wait_for_grant = "3 s"
+
 [checks]
 interval = "1 s"
 deadline = "2 s"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from byokd.domain.identifiers import KeyVersion, shown
+from byokd.domain.identifiers import AccountId, KeyVersion, shown
 from byokd.domain.vocabulary import Reason, RefusalKind
 
 WRAPPING_OPERATIONS = frozenset({"wrapKey", "unwrapKey"})
@@ -31,7 +31,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """What GET tells of one version of a key. Times are aware (UTC); `bits` is the length of the modulus."""
+    """What GET tells of one version of a key. Times are aware (UTC); `bits` is the length of the modulus.
+
+    `accounts` are those that its tags name; no other tag is kept.
+    """
 
     version: KeyVersion
     key_type: str
@@ -42,6 +45,7 @@ class KeyFacts:
     not_before: datetime | None = None
     expires: datetime | None = None
     recovery_level: str | None = None
+    accounts: frozenset[AccountId] = frozenset()
 
     def unfit_for_registration(self) -> str | None:
         """Say why no account key may ever be wrapped by this kind of key, or None."""

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from shlex import quote
 
-from byokd.domain.identifiers import IdentityName, KeyIdentifier, TenantId, shown
+from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, shown
 from byokd.domain.refusals import ROLE
 from byokd.domain.vocabulary import AccountFault, Reason, WarningKind
 
@@ -66,6 +66,9 @@ _CLOUDS = {
 }
 """Clouds that are not az's default, by the suffix of their vaults."""
 
+ACCOUNT_TAG = "byokd-account"
+"""The tag by which a key says for which account it is."""
+
 _PLAIN = re.compile(r"[0-9A-Za-z-]{1,128}", re.ASCII)
 _YEAR = timedelta(days=365)
 
@@ -78,6 +81,11 @@ def remedy(reason: Reason | AccountFault, case: Case) -> Remedy:
 def remedy_of_warning(kind: WarningKind, case: Case) -> Remedy:
     """Give what ends a warning; the version in the case is the one that it is about."""
     return _named(_WARNINGS[kind], case)
+
+
+def tagging(case: Case, account: AccountId) -> Remedy:
+    """Give what lets an account use a key with an identity that serves several customers."""
+    return _named(lambda case: _tag(case, account), case)
 
 
 def _named(recipe: _Recipe, case: Case) -> Remedy:
@@ -348,6 +356,16 @@ def _protect(case: Case) -> Remedy:
         "good",
         f"az keyvault update {_vault_name(case)} --enable-purge-protection true",
         portal=_place(case, "Properties", "Purge protection: Enable"),
+    )
+
+
+def _tag(case: Case, account: AccountId) -> Remedy:
+    return _customer(
+        f"tag the newest version of the key {_word(case.key.name)} in the vault {_word(_vault(case))} with the name "
+        f"{ACCOUNT_TAG} and the account's ARM id as its value ({ACCOUNT_TAG}-2 and so on for more accounts); --tags "
+        "sets all tags, so name those that are to stay",
+        _attributes(case, "--tags", quote(f"{ACCOUNT_TAG}={account}")),
+        portal=_of_key(case, "Tags"),
     )
 
 

@@ -1,28 +1,15 @@
 """The management API's routes about accounts."""
 
-import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
 from byokd.domain.accounts import Account, instant
 from byokd.domain.verdict import WatchWarning
 from byokd.http.managed import Managed, Reference, problem
 from byokd.records import Gate
-from byokd.runtime.applying import apply_all
 from byokd.runtime.checker import Checked
-from byokd.runtime.manifest import Format, ManifestInvalidError, read_manifest
-from byokd.settings.identities import names_by_resource_id
-
-
-class ApplyRequest(BaseModel):
-    """An accounts file, as it is on disk."""
-
-    format: Format
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +34,6 @@ class _Api:
         found = await self.managed.find(ref)
         return {"id": str(found.id), "deleted": await self.managed.registrar.delete(found.id)}
 
-    async def apply(self, request: ApplyRequest) -> JSONResponse:
-        try:
-            specs = await asyncio.to_thread(
-                read_manifest,
-                request.text,
-                request.format,
-                allowed_suffixes=self.managed.settings.vaults.allowed_suffixes,
-                identities=frozenset(self.managed.settings.identities),
-                resource_ids=names_by_resource_id(self.managed.settings.identities),
-            )
-        except ManifestInvalidError as error:
-            return JSONResponse({"mistakes": [asdict(mistake) for mistake in error.mistakes]}, status_code=422)
-        await self.managed.store.ping()
-        results = await apply_all(self.managed.registrar, specs)
-        return JSONResponse({"results": [asdict(result) | {"account": str(result.account)} for result in results]})
-
     async def check(self, ref: Reference) -> dict[str, object]:
         found = await self.managed.find(ref)
         if found.watch is None:
@@ -86,7 +57,6 @@ def account_routes(managed: Managed) -> APIRouter:
     """Give the routes about accounts."""
     router, api = APIRouter(), _Api(managed)
     router.get("/accounts")(api.accounts)
-    router.post("/accounts/apply", response_model=None)(api.apply)
     router.get("/account")(api.account)
     router.delete("/account")(api.delete)
     router.post("/account/check")(api.check)
@@ -151,7 +121,7 @@ def shown(account: Account) -> dict[str, object]:
             "type": str(account.encryption),
             "keyIdentifier": None if customer_key is None else str(customer_key.key),
             "currentKeyIdentifier": None if account.current is None else str(account.current),
-            "identity": None if customer_key is None else customer_key.identity,
+            "identity": account.spec.identity,
         },
         "generation": account.generation,
         "incarnation": account.incarnation,

@@ -16,6 +16,7 @@ from byokd.runtime.explaining import Explainer
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.reloading import Reloader
+from byokd.runtime.repairing import Repairer
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.values import ProtectedValues
@@ -32,6 +33,7 @@ class Managed:
     settings: Settings
     store: Store
     registrar: Registrar
+    repairer: Repairer
     scheduler: Scheduler
     brakeman: Brakeman
     publisher: Publisher

@@ -16,6 +16,7 @@ from byokd.http.explain_route import explain_route
 from byokd.http.key_routes import key_routes
 from byokd.http.managed import Managed
 from byokd.http.peers import peer_uid
+from byokd.http.registration_routes import registration_routes
 from byokd.http.reload_route import reload_route
 from byokd.http.switching import RELOAD_PATH
 from byokd.http.value_routes import value_routes
@@ -57,6 +58,7 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     application.include_router(event_routes(managed, tailing))
     application.include_router(explain_route(managed))
     application.include_router(key_routes(managed))
+    application.include_router(registration_routes(managed))
     application.include_router(value_routes(managed))
     application.include_router(reload_route(managed.reloader))
     return application

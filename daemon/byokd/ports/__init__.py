@@ -3,6 +3,7 @@
 from byokd.ports.bus import Bus, BusMessage, BusRefusedError, BusSession, BusSilentError, BusUnavailableError
 from byokd.ports.identity import ConsentWithdrawnError, TokenUnavailableError
 from byokd.ports.machine import Clock, Ids, Randomness, ServiceManager
+from byokd.ports.registry import VaultRegistry
 from byokd.ports.sealing import (
     AccountCipher,
     Auditor,
@@ -56,4 +57,5 @@ __all__ = [
     "StoreUnavailableError",
     "TokenUnavailableError",
     "TooManyError",
+    "VaultRegistry",
 ]

@@ -30,7 +30,7 @@ Format = Literal["yaml", "toml"]
 _LOCATION = re.compile(r"[a-z0-9]{2,40}", re.ASCII)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
 _TYPES = ("SystemKey", "CustomerKey")
-_KEY_FIELDS = ("keyIdentifier", "identity")
+_KEY_FIELDS = ("keyIdentifier",)
 _MOST_MESSAGE_CHARS = 500
 
 _MESSAGES: Mapping[str, str] = {
@@ -136,6 +136,7 @@ class _Strict(BaseModel):
 
 class _SystemKey(_Strict):
     type: Literal["SystemKey"]
+    identity: Annotated[IdentityName | None, PlainValidator(_identity)] = None
 
 
 class _CustomerKey(_Strict):
@@ -152,8 +153,10 @@ class _Account(_Strict):
 
     def spec(self) -> AccountSpec:
         key = self.encryption
-        customer_key = CustomerKey(key.identity, key.keyIdentifier) if isinstance(key, _CustomerKey) else None
-        return AccountSpec(self.id, self.tenant, self.location, customer_key)
+        if isinstance(key, _CustomerKey):
+            customer_key = CustomerKey(key.identity, key.keyIdentifier)
+            return AccountSpec(self.id, self.tenant, self.location, customer_key)
+        return AccountSpec(self.id, self.tenant, self.location, None, key.identity)
 
 
 class _Manifest(_Strict):

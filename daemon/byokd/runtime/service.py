@@ -6,10 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from byokd.domain.identifiers import WatchId
+from byokd.domain.identifiers import VaultHost, WatchId
+from byokd.domain.properties import VaultProperties
 from byokd.domain.verdict import Policy
-from byokd.ports import AccountCipher, Bus, Clock, Ids, KeyService, Randomness, Sealer, ServiceManager, Store
+from byokd.ports import (
+    AccountCipher,
+    Bus,
+    Clock,
+    Ids,
+    KeyService,
+    Randomness,
+    Sealer,
+    ServiceManager,
+    Store,
+    VaultRegistry,
+)
 from byokd.runtime.account_keys import AccountKeys
+from byokd.runtime.admission import Admission
 from byokd.runtime.auditing import Auditing
 from byokd.runtime.brake import Brakeman
 from byokd.runtime.checker import Checker
@@ -29,6 +42,7 @@ from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.rationing import Priority, Rations
 from byokd.runtime.registrar import Registrar
+from byokd.runtime.repairing import Repairer
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
@@ -44,6 +58,14 @@ from byokd.runtime.verifying import Verifier
 from byokd.settings import BrakeSettings, CheckSettings, Settings
 
 
+class Unregistered:
+    """No registry: of no vault anything is told. See `VaultRegistry`."""
+
+    async def vault(self, host: VaultHost) -> VaultProperties | None:  # noqa: ARG002 - the port's
+        """Tell nothing."""
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """The ports, filled. Tests fill them otherwise; nothing else differs.
@@ -54,6 +76,7 @@ class Outside:
         fresh_keys: like `keys`, but every call opens a connection of its own: for confirming denials.
         manager: who started the daemon.
         vault_times: who tells what time the vaults say it is.
+        registry: what Azure itself tells of vaults.
     """
 
     store: Store
@@ -68,6 +91,7 @@ class Outside:
     ids: Ids
     manager: ServiceManager
     vault_times: VaultTimes = field(default_factory=VaultTimes)
+    registry: VaultRegistry = field(default_factory=Unregistered)
 
 
 class Service:
@@ -213,17 +237,32 @@ class Service:
             on_change=self.publisher.notify,
             on_retired=self._watch_changed,
         )
+        admission = self._admission(account_keys)
         self.registrar = Registrar(
+            self.store,
+            account_keys,
+            admission,
+            clock=self.clock,
+            ids=outside.ids,
+            on_change=self._accounts_changed,
+        )
+        self.repairer = Repairer(
+            self.store, account_keys, admission, clock=self.clock, on_change=self._accounts_changed
+        )
+        self._join_values(account_keys)
+
+    def _admission(self, account_keys: AccountKeys) -> Admission:
+        outside = self.outside
+        return Admission(
             self.store,
             self.keys,
             account_keys,
+            trial_keys=self.rations.of(HeardKeys(outside.keys, self.own_faults), Priority.USE),
+            registry=outside.registry,
             clock=self.clock,
             randomness=outside.randomness,
-            ids=outside.ids,
-            deadline=rewrap.deadline,
-            on_change=self._accounts_changed,
+            settings=self.settings,
         )
-        self._join_values(account_keys)
 
     def _account_keys(self, keys: KeyService) -> AccountKeys:
         return AccountKeys(

@@ -127,6 +127,10 @@ class VaultSettings(_Group):
     """Share of a vault's documented limit (4000 weighted operations in 10 s, which its owner uses too) that is spent at
     most, at least 0.05. At the bound calls wait, rewraps longer than checks. 0: no bound of ours."""
 
+    require_purge_protection: bool = True
+    """Take a customer's key only if its vault has soft-delete and purge protection on, as far as vault or ARM tell.
+    Of a key that is in use already, what is switched off is a warning."""
+
     clients: Annotated[int, Field(ge=1)] = 1000
     """SDK clients kept, one per vault and identity (about 30 KB each); the least recently used one goes."""
 
@@ -158,6 +162,15 @@ class NetworkSettings(_Group):
     """DNS servers, `address` or `address:port`, that are asked whether the name of a vault that does not resolve exists
     at all; connections never depend on them. None: the system's. A vault is taken for deleted only when every one that
     answers says so, and knows another vault of the same cloud."""
+
+
+class RegistrationSettings(_Group):
+    """Accounts that come to a customer's key."""
+
+    wait_for_grant: Duration = timedelta(minutes=2)
+    """How long an apply waits for a grant that the vault does not know of yet, after all else is done. Longer than a
+    fresh grant took where it was measured (84 s); Azure documents up to 10 min, for which nobody wants to watch a
+    command line: apply again. 0 s: not at all."""
 
 
 class CheckSettings(_Group):
@@ -402,6 +415,7 @@ class Settings(_Group):
     network: NetworkSettings = NetworkSettings()
     identities: Annotated[Mapping[Name, IdentitySettings], AfterValidator(check_together)] = Field(default_factory=dict)
     """Credential sources by name, such as `[identities.platform]`."""
+    registration: RegistrationSettings = RegistrationSettings()
     checks: CheckSettings = CheckSettings()
     brake: BrakeSettings = BrakeSettings()
     rewrap: RewrapSettings = RewrapSettings()

@@ -7,11 +7,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from byokd.domain.answers import KeyFacts
-from byokd.domain.identifiers import KeyIdentifier, KeyVersion
+from byokd.domain.identifiers import AccountId, IdentifierInvalidError, KeyIdentifier, KeyVersion
 
 _VERSION: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z+-]{1,64}", re.ASCII)
 """What the service calls its types of keys, operations and levels of recovery."""
+
+_NAMES_ACCOUNT: Final = re.compile(r"byokd-account(-.*)?", re.IGNORECASE | re.DOTALL)
+"""Tags by whose values a key says which accounts it is for."""
+
+_MOST_TAGS: Final = 15
+"""As many as Key Vault lets a key have (documentation)."""
 
 
 class UnreadableError(ValueError):
@@ -43,6 +49,7 @@ def read_facts(document: object, *, asked: KeyIdentifier) -> KeyFacts:
         not_before=_time(attributes, "nbf"),
         expires=_time(attributes, "exp"),
         recovery_level=None if level is None else _word(level, "recoveryLevel"),
+        accounts=_accounts(bundle.get("tags")),
     )
 
 
@@ -70,6 +77,27 @@ def _version(kid: object, *, asked: KeyIdentifier) -> KeyVersion:
     if asked.version not in (None, version):
         raise UnreadableError("kid")
     return KeyVersion(version)
+
+
+def _accounts(tags: object) -> frozenset[AccountId]:
+    """Read which accounts tags name; what is none is passed over, for tags are anybody's notes."""
+    if tags is None:
+        return frozenset()
+    named = _mapping(tags, "tags")
+    if len(named) > _MOST_TAGS:
+        raise UnreadableError("tags")
+    return frozenset(
+        account
+        for name, value in named.items()
+        if _NAMES_ACCOUNT.fullmatch(name) and isinstance(value, str) and (account := _account(value)) is not None
+    )
+
+
+def _account(text: str) -> AccountId | None:
+    try:
+        return AccountId.parse(text.strip())
+    except IdentifierInvalidError:
+        return None
 
 
 def _octets(text: object, name: str) -> bytes:

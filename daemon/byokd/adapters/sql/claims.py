@@ -69,9 +69,7 @@ def release_claims(connection: Connection, identities: Iterable[IdentityName | s
             connection.execute(_RELEASE, {"of": identity})
 
 
-def _fits(
-    connection: Connection, claimed: str | None, identity: IdentityName, tenant: TenantId, claim: Claim
-) -> bool:
+def _fits(connection: Connection, claimed: str | None, identity: IdentityName, tenant: TenantId, claim: Claim) -> bool:
     if claim is Claim.SHARED or claimed == tenant:
         return True
     # A claim without a tenant was shared; it may be one tenant's alone by now.

@@ -103,7 +103,9 @@ def _retire(
 
 
 def _drop(connection: Connection, among: ColumnElement[bool], *, recorder: Recorder, now: datetime) -> None:
-    unneeded = connection.execute(select(watches.c.id, watches.c.host, watches.c.identity).where(among, _UNNEEDED_WATCH)).all()
+    unneeded = connection.execute(
+        select(watches.c.id, watches.c.host, watches.c.identity).where(among, _UNNEEDED_WATCH)
+    ).all()
     if not unneeded:
         return
     gone = [{"watch": row.id} for row in unneeded]

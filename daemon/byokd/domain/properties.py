@@ -1,0 +1,18 @@
+"""What Azure Resource Manager tells of a vault."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class VaultProperties:
+    """A vault as ARM has it; None: it does not say.
+
+    Attributes:
+        region: in the short form, such as `westeurope`.
+        soft_delete: whether what is deleted is kept for a while.
+        purge_protection: whether it cannot be purged before.
+    """
+
+    region: str | None
+    soft_delete: bool | None
+    purge_protection: bool | None
