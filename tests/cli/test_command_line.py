@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -72,16 +73,18 @@ def applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
     path = tmp_path / "accounts.yaml"
     path.write_text("accounts: []\n")
 
-    def apply(answer: dict[str, Any], *options: str, status: int = 200) -> Result:
-        monkeypatch.setattr(accounts, "call", lambda *_, **__: (status, answer))
+    def apply(answer: dict[str, Any], *options: str, before: Sequence[dict[str, Any]] = ()) -> Result:
+        results = answer.get("results")
+        last = [answer] if results is None else [*({"result": one} for one in results), {"applied": len(results)}]
+        monkeypatch.setattr(accounts, "lines_of", lambda *_, **__: iter([*before, *last]))
         return CliRunner().invoke(main, ["accounts", "apply", "-f", str(path), *options])
 
     return apply
 
 
-def result(name: str, action: str) -> dict[str, str]:
+def result(name: str, action: str) -> dict[str, Any]:
     said = {"message": "not fit", "hint": "mend it"} if action == "refused" else {"message": "", "hint": ""}
-    return {"account": f"{BASE}/{name}", "action": action, **said, "warnings": []}
+    return {"account": f"{BASE}/{name}", "action": action, **said, "warnings": [], "commands": []}
 
 
 def test_an_apply_of_several_accounts_ends_with_a_summary(applied: Callable[..., Result]) -> None:
@@ -100,9 +103,34 @@ def test_an_apply_of_one_account_needs_no_summary(applied: Callable[..., Result]
     assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "created    one\n", "")
 
 
+def test_what_an_apply_waits_for_is_told_and_what_mends_it_is_ready_to_be_pasted(
+    applied: Callable[..., Result],
+) -> None:
+    refused = {**result("one", "refused"), "commands": ["az first", "az second"]}
+    ran = applied({"results": [refused]}, before=[{"waiting": 1}])
+    first, *rest = ran.stderr.splitlines()
+    assert first.startswith("waiting: a vault refuses 1 account yet")
+    assert rest == ["error: one: not fit", "hint: mend it", "  az first", "  az second"]
+    as_json = applied({"results": [refused]}, "--json", before=[{"waiting": 1}])
+    assert (json.loads(as_json.stdout), as_json.stderr) == ({"results": [refused]}, "")
+
+
+def test_an_apply_that_is_broken_off_is_not_taken_for_one_that_ended(
+    applied: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied({"results": []})
+    monkeypatch.setattr(accounts, "lines_of", lambda *_, **__: iter([{"waiting": 1}]))
+    with TemporaryDirectory() as name:
+        path = Path(name) / "accounts.yaml"
+        path.write_text("accounts: []")
+        ran = CliRunner().invoke(main, ["accounts", "apply", "-f", str(path)])
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert "the daemon stopped before all was applied" in ran.stderr
+
+
 @pytest.mark.parametrize(("number", "said"), [(1, "1 mistake in"), (2, "2 mistakes in")])
 def test_mistakes_are_counted_in_good_english(applied: Callable[..., Result], number: int, said: str) -> None:
     mistake = {"line": 1, "place": "accounts", "message": "missing"}
-    ran = applied({"mistakes": [mistake] * number}, status=422)
+    ran = applied({"mistakes": [mistake] * number})
     assert ran.exit_code == 1
     assert f"nothing was applied: {said}" in ran.stderr

@@ -7,7 +7,7 @@ from typing import Protocol
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
-from byokd.domain.identifiers import AccountId, IdentityName, TenantId, VaultHost, WatchId
+from byokd.domain.identifiers import AccountId, VaultHost, WatchId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports.brake import BrakeStore
@@ -249,8 +249,8 @@ class Store(SealedStore, BrakeStore, Protocol):
         """Give the current wrapped account key."""
         ...
 
-    async def may_claim(self, identity: IdentityName, tenant: TenantId, claim: Claim) -> bool:
-        """Tell whether an account of this tenant may use this identity so now: it may be another answer at once."""
+    async def may_claim(self, spec: AccountSpec, claim: Claim) -> bool:
+        """Tell whether this account may use its identity so now; in the next moment it may be another answer."""
         ...
 
     async def create_account(
@@ -265,7 +265,7 @@ class Store(SealedStore, BrakeStore, Protocol):
         """Write a new account at generation 1, Accessible, with `created`; make its vault and watch where needed.
 
         It claims its identity for its tenant: with EXCLUSIVE, no account of another tenant has that identity. The claim
-        lasts until the last account that has it is gone or moved, and its former wraps with it.
+        lasts until the last account that has it is gone or moved.
 
         Raises:
             ExistsError: the account is there already.

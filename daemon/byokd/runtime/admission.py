@@ -76,8 +76,7 @@ class Admission:
         Raises:
             AccountRefusedError: it does.
         """
-        identity = spec.identity
-        if identity is not None and not await self._store.may_claim(identity, spec.tenant, self.claim(spec)):
+        if spec.identity is not None and not await self._store.may_claim(spec, self.claim(spec)):
             raise taken(spec)
 
     async def place(self, spec: AccountSpec, payload: Payload, silences: Silences, consent: Consent) -> Placed:

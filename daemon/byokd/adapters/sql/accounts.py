@@ -72,7 +72,7 @@ def create_account(
     """See `Store.create_account`. Where the stored verdict says Denied, `inaccessible` follows at once."""
     if connection.scalar(select(accounts.c.id).where(accounts.c.id == str(spec.id))) is not None:
         raise ExistsError(f"the account {spec.id.name} is there already")
-    _take(connection, spec, claim)
+    take_claim(connection, spec, claim)
     spot = place(connection, spec, placement, now=now)
     blank = Account(
         spec=spec,
@@ -97,11 +97,6 @@ def create_account(
     store_key(connection, change.after, placement.sealed, now=now)
     record_account_events(connection, change.events, recorder=recorder, now=now)
     return change.after
-
-
-def _take(connection: Connection, spec: AccountSpec, claim: Claim) -> None:
-    if spec.identity is not None:
-        take_claim(connection, spec.identity, spec.tenant, claim)
 
 
 def _insert(connection: Connection, account: Account) -> None:
@@ -205,7 +200,7 @@ def _rewrite(
 ) -> Account:
     after = replace(before, spec=spec)
     if placement is not None or spec.identity != before.spec.identity:
-        _take(connection, spec, claim)
+        take_claim(connection, spec, claim)
     news: list[News] = []
     if placement is not None:
         spot = place(connection, spec, placement, now=now)

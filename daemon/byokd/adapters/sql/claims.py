@@ -11,19 +11,21 @@ from sqlalchemy.exc import IntegrityError
 
 from byokd.adapters.sql.errors import is_duplicate
 from byokd.adapters.sql.tables import accounts, identity_claims, watches
-from byokd.domain.identifiers import IdentityName, TenantId
+from byokd.domain.accounts import AccountSpec
+from byokd.domain.identifiers import IdentityName
 from byokd.ports import IdentityTakenError, StaleError
 from byokd.records import Claim
 
 _CLAIM = select(identity_claims).where(identity_claims.c.identity == bindparam("identity"))
 _LOCK = _CLAIM.with_for_update()
-_OF_WATCHES = select(watches.c.id).where(
-    watches.c.identity == bindparam("identity"), watches.c.tenant != bindparam("tenant")
+_OTHERS = (accounts.c.tenant != bindparam("tenant")) & (accounts.c.id != bindparam("account"))
+_WATCHED = (
+    select(accounts.c.id)
+    .join(watches, accounts.c.watch == watches.c.id)
+    .where(watches.c.identity == bindparam("identity"), watches.c.tenant != bindparam("tenant"), _OTHERS)
 )
-_OF_ACCOUNTS = select(accounts.c.id).where(
-    accounts.c.attached_identity == bindparam("identity"), accounts.c.tenant != bindparam("tenant")
-)
-_SERVES_OTHERS = select(_OF_WATCHES.exists() | _OF_ACCOUNTS.exists())
+_ATTACHED = select(accounts.c.id).where(accounts.c.attached_identity == bindparam("identity"), _OTHERS)
+_SERVES_OTHERS = select(_WATCHED.exists() | _ATTACHED.exists())
 _CHANGE = update(identity_claims).where(identity_claims.c.identity == bindparam("of"))
 _RELEASE = delete(identity_claims).where(
     identity_claims.c.identity == bindparam("of"),
@@ -32,19 +34,22 @@ _RELEASE = delete(identity_claims).where(
 )
 
 
-def may_claim(connection: Connection, identity: IdentityName, tenant: TenantId, claim: Claim) -> bool:
+def may_claim(connection: Connection, spec: AccountSpec, claim: Claim) -> bool:
     """See `Store.may_claim`."""
-    row = connection.execute(_CLAIM, {"identity": identity}).one_or_none()
-    return row is None or _fits(connection, row.tenant, identity, tenant, claim)
+    row = connection.execute(_CLAIM, {"identity": spec.identity}).one_or_none()
+    return row is None or _fits(connection, row.tenant, spec, claim)
 
 
-def take_claim(connection: Connection, identity: IdentityName, tenant: TenantId, claim: Claim) -> None:
-    """Let accounts of a tenant use an identity.
+def take_claim(connection: Connection, spec: AccountSpec, claim: Claim) -> None:
+    """Let an account use its identity, if it has one.
 
     Raises:
         IdentityTakenError: it serves accounts of another tenant, and is to serve one alone.
         StaleError: somebody claimed it meanwhile.
     """
+    identity, tenant = spec.identity, spec.tenant
+    if identity is None:
+        return
     row = connection.execute(_LOCK, {"identity": identity}).one_or_none()
     if row is None:
         try:
@@ -54,7 +59,7 @@ def take_claim(connection: Connection, identity: IdentityName, tenant: TenantId,
                 raise StaleError(f"the identity {identity} was claimed meanwhile") from error
             raise
         return
-    if not _fits(connection, row.tenant, identity, tenant, claim):
+    if not _fits(connection, row.tenant, spec, claim):
         raise IdentityTakenError(f"the identity {identity} serves accounts of another tenant")
     if row.tenant != tenant:
         now = tenant if claim is Claim.EXCLUSIVE else None
@@ -69,9 +74,9 @@ def release_claims(connection: Connection, identities: Iterable[IdentityName | s
             connection.execute(_RELEASE, {"of": identity})
 
 
-def _fits(connection: Connection, claimed: str | None, identity: IdentityName, tenant: TenantId, claim: Claim) -> bool:
-    if claim is Claim.SHARED or claimed == tenant:
+def _fits(connection: Connection, claimed: str | None, spec: AccountSpec, claim: Claim) -> bool:
+    if claim is Claim.SHARED or claimed == spec.tenant:
         return True
-    # A claim without a tenant was shared; it may be one tenant's alone by now.
-    parameters = {"identity": identity, "tenant": tenant}
-    return claimed is None and not connection.scalar(_SERVES_OTHERS, parameters)
+    # Whoever it served may be gone, with a former wrap or two left; or it is this very account, which changes tenants.
+    parameters = {"identity": spec.identity, "tenant": spec.tenant, "account": str(spec.id)}
+    return not connection.scalar(_SERVES_OTHERS, parameters)

@@ -34,7 +34,7 @@ from byokd.adapters.sql.sqlite_file import SqliteFile
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
-from byokd.domain.identifiers import AccountId, IdentityName, TenantId, VaultHost, WatchId
+from byokd.domain.identifiers import AccountId, VaultHost, WatchId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports import Auditor, Ids, KeyTarget
@@ -290,9 +290,9 @@ class SqlStore(SqlSealedStore, SqlBrakeStore):
         """See `Store.wrapped_key`."""
         return await self._runner.read(accounts.wrapped_key, account)
 
-    async def may_claim(self, identity: IdentityName, tenant: TenantId, claim: Claim) -> bool:
+    async def may_claim(self, spec: AccountSpec, claim: Claim) -> bool:
         """See `Store.may_claim`."""
-        return await self._runner.read(claims.may_claim, identity, tenant, claim)
+        return await self._runner.read(claims.may_claim, spec, claim)
 
     async def create_account(
         self,
