@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from byokd.domain.identifiers import IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
-from byokd.domain.remedies import _REASONS, _WARNINGS, Case, Mender, Remedy, remedy, remedy_of_warning
+from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, KeyVersion, TenantId, VaultHost
+from byokd.domain.remedies import _REASONS, _WARNINGS, Case, Mender, Remedy, remedy, remedy_of_warning, tagging
 from byokd.domain.vocabulary import AccountFault, Reason, WarningKind
 from domain.scenes import DENIALS
 
@@ -18,6 +18,7 @@ VERSION = "0123456789abcdef0123456789abcdef"
 TENANT = TenantId("11111111-2222-3333-4444-555555555555")
 KEY = KeyIdentifier(VaultHost("contoso.vault.azure.net"), "media", KeyVersion(VERSION))
 CASE = Case(KEY, TENANT, IdentityName("platform"), "c11e", None, None, datetime(2026, 3, 1, 12, tzinfo=UTC))
+ACCOUNT = AccountId("0f8fad5b-d9cb-469f-a165-70867728950e", "rg(1)", "contoso")
 EXACT = {
     "KeyDisabled": f"az keyvault key set-attributes --vault-name contoso --name media --version {VERSION} "
     "--enabled true",
@@ -109,7 +110,8 @@ def test_whatever_the_identifiers_hold_they_stay_values_of_options(
 
 
 def every_remedy(case: Case) -> list[Remedy]:
-    return [remedy(reason, case) for reason in _REASONS] + [remedy_of_warning(kind, case) for kind in _WARNINGS]
+    made = [remedy(reason, case) for reason in _REASONS] + [remedy_of_warning(kind, case) for kind in _WARNINGS]
+    return [*made, tagging(case, ACCOUNT)]
 
 
 def calls_of(remedies: list[Remedy]) -> list[list[str]]:
@@ -125,6 +127,18 @@ def calls_of(remedies: list[Remedy]) -> list[list[str]]:
 
 def options(call: list[str]) -> list[str]:
     return [word.partition("=")[0] for word in call if word.startswith("-")]
+
+
+def test_a_key_names_its_account_by_a_tag() -> None:
+    made = tagging(replace(CASE, key=KEY.unpinned), ACCOUNT)
+    (command,) = made.commands
+    assert command == (
+        "az keyvault key set-attributes --vault-name contoso --name media --tags "
+        f"'byokd-account=/subscriptions/{ACCOUNT.subscription}/resourcegroups/rg(1)"
+        "/providers/microsoft.media/mediaservices/contoso'"
+    )
+    in_china = replace(CASE, key=replace(KEY, host=VaultHost("contoso.vault.azure.cn")))
+    assert tagging(in_china, ACCOUNT).commands[0] == "az cloud set --name AzureChinaCloud"
 
 
 def test_the_address_that_the_vault_saw_stands_in_the_command() -> None:

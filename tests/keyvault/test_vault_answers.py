@@ -34,6 +34,25 @@ async def test_a_healthy_key_is_described_wraps_and_unwraps(azure: Azure) -> Non
     assert azure.calls(operation="wrapKey", status=200) == 1
 
 
+async def test_tags_name_accounts_by_their_arm_ids_and_no_other_tag_is_kept(azure: Azure) -> None:
+    base = (
+        "/subscriptions/0f8fad5b-d9cb-469f-a165-70867728950e/resourceGroups/rg/providers/Microsoft.Media/mediaServices"
+    )
+    tags = {
+        "byokd-account": f"{base}/Contoso".upper(),
+        "BYOKD-Account-2": f" {base}/fabrikam ",
+        "byokd-account-3": "not an ARM id",
+        "byokd-accounts": f"{base}/northwind",
+        "owner": f"{base}/adatum",
+    }
+    assert (await azure.service.get(azure.target)).accounts == frozenset()
+    await azure.emulator.control.change_key(VAULT, KEY, tags=tags)
+    named = (await azure.service.get(azure.target)).accounts
+    assert {account.name for account in named} == {"contoso", "fabrikam"}
+    await azure.emulator.control.rotate_key(VAULT, KEY)
+    assert (await azure.service.get(azure.target)).accounts == frozenset(), "tags are a version's"
+
+
 async def test_newest_version_follows_a_rotation_and_the_old_one_still_unwraps(azure: Azure) -> None:
     old, wrapped = await azure.wrapped()
     await azure.emulator.control.rotate_key(VAULT, KEY)

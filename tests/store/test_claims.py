@@ -217,12 +217,15 @@ class Customers(RuleBasedStateMachine):
 
     def attempt(self, work: Coroutine[Any, Any, object]) -> None:
         self.minute += 1
-        before = finish(self.stage.contents())
+        before = self.contents()
         try:
             finish(work)
         except (StaleError, ExistsError, IdentityTakenError):
-            assert finish(self.stage.contents()) == before
+            assert self.contents() == before
         self.seen += finish(self.store.accounts())
+
+    def contents(self) -> object:
+        return finish(self.store.accounts()), finish(self.stage.rows(CLAIMS)), finish(self.store.heads())
 
     def wanted(
         self, number: int, tenant: TenantId, identity: IdentityName | None, *, keyed: bool

@@ -76,9 +76,8 @@ async def test_another_identity_that_unwraps_the_key_gives_the_account_back(worl
         vault.grants[SPARE] = OPERATIONS
         await world.until_told_state(account, State.ACCESSIBLE, within=LOST)
         await world.stop()
-        assert [entry["event"] for entry in world.logs if entry["event"].startswith("account-rep")] == [
-            "account-repaired"
-        ]
+        (line,) = [entry for entry in world.logs if entry["event"] == "identity-repaired"]
+        assert (line["account"], line["identity"], line["tenant"]) == (str(account), SPARE, None)
 
 
 async def _looked_at(vault: Vault, calls: int) -> bool:

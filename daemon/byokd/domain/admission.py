@@ -130,10 +130,15 @@ def unfit(facts: KeyFacts, now: datetime) -> Objection | None:
     return None if why is None else Objection(why, "make the key's newest version fit for wrapKey and unwrapKey")
 
 
+def _listed(names: tuple[str, ...]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def ungranted(case: Case, *, missing: tuple[str, ...], untold: tuple[str, ...]) -> Objection:
     """Say which permissions the identity lacks; `untold` are those that could not be tried without a version."""
-    message = f"the vault refuses the identity {case.identity}: it lacks the permission {' and '.join(missing)}"
+    message = f"the vault refuses the identity {case.identity}: it lacks the permission {_listed(missing)}"
     if untold:
-        message += f"; whether {' and '.join(untold)} too cannot be told without it"
+        message += f"; whether {_listed(untold)} too cannot be told without it"
     made = remedy(Reason.ACCESS_DENIED, case)
     return Objection(message, made.text, made.commands)

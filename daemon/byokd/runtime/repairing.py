@@ -63,7 +63,7 @@ class Repairer:
             )
         result = await insist(wanted, lambda: self._repair(wanted))
         if result.action is Action.REPAIRED:
-            _log.warning("account-repaired", account=str(spec.id), identity=identity, tenant=tenant)
+            _log.warning("identity-repaired", account=str(spec.id), identity=identity, tenant=tenant)
         return result
 
     async def _repair(self, wanted: AccountSpec) -> Done:

@@ -1,0 +1,67 @@
+"""The customers' order of steps, and an operator's repair, by the command line on real processes."""
+
+import json
+from pathlib import Path
+
+from byokd.demo.stage import Stage
+from service.support import BASE, KEY, VAULT, Ran, apply, byokd, customer, manifest
+
+SPARE = """
+[identities.spare]
+kind = "managed-identity"
+client_id = "{client}"
+"""
+
+
+def without_key(stage: Stage, tenant: str) -> Path:
+    path = stage.directory / "without-key.yaml"
+    path.write_text(
+        f"accounts:\n  - id: {BASE}/contoso\n    tenant: {tenant}\n    location: westeurope\n"
+        "    encryption: {type: SystemKey, identity: platform}\n"
+    )
+    return path
+
+
+async def repair(stage: Stage, *options: str) -> Ran:
+    return await byokd("accounts", "repair", "contoso", *options, environment=stage.environment)
+
+
+async def test_create_grant_set_the_key_lose_it_and_repair(stage: Stage) -> None:
+    tenant = await customer(stage)
+    await stage.control.revoke(VAULT)
+    created = await apply(stage, without_key(stage, tenant))
+    assert (created.code, created.out) == (0, "created    contoso\n")
+    shown = json.loads((await byokd("accounts", "show", "contoso", "--json", environment=stage.environment)).out)
+    assert (shown["encryption"]["type"], shown["encryption"]["identity"]) == ("SystemKey", "platform")
+
+    await stage.control.grant(VAULT, permissions=["get", "wrapKey"])
+    refused = await apply(stage, manifest(stage, tenant), "--json")
+    (result,) = json.loads(refused.out)["results"]
+    assert (refused.code, result["action"], result["missing"]) == (1, "refused", ["unwrapKey"])
+    await stage.control.grant(VAULT, delay_seconds=1.5)
+    keyed = await apply(stage, manifest(stage, tenant))
+    assert (keyed.code, keyed.out) == (0, "updated    contoso\n"), keyed.err
+    assert keyed.err.startswith("waiting: a vault refuses 1 account yet")
+
+    works = await repair(stage, "--identity", "platform")
+    assert "already" in works.err
+    await stage.control.revoke(VAULT)
+    assert await stage.watcher.until(lambda: stage.watcher.state("contoso").get("state") == "Inaccessible", seconds=12)
+    unknown = await repair(stage, "--identity", "spare")
+    assert (unknown.code, unknown.err) == (
+        1, "error: there is no identity 'spare' in the settings\nhint: there are: platform\n"
+    )  # fmt: skip
+    assert "not a tenant id" in (await repair(stage, "--tenant", "contoso")).err
+    spare = await stage.control.create_identity("spare")
+    settings = stage.directory / "byokd.toml"
+    settings.write_text(settings.read_text() + SPARE.format(client=spare["client_id"]))
+    assert (await byokd("reload", environment=stage.environment)).code == 0
+    ungranted = await repair(stage, "--identity", "spare")
+    assert (ungranted.code, ungranted.out) == (1, "refused    contoso\n")
+    assert "it lacks the permission get, wrapKey and unwrapKey" in ungranted.err
+    await stage.control.grant(VAULT, principal="spare")
+    repaired = await repair(stage, "--identity", "spare")
+    assert (repaired.code, repaired.out) == (0, "repaired   contoso\n"), repaired.err
+    assert await stage.watcher.until(lambda: stage.watcher.state("contoso").get("state") == "Accessible", seconds=12)
+    checked = await byokd("check", "contoso", environment=stage.environment)
+    assert checked.out.startswith(f"Usable: {KEY}/")
