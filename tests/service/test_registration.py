@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from byokd.demo.stage import Stage
+from byokd.emulator.world import SUBSCRIPTION
 from service.support import BASE, KEY, VAULT, Ran, apply, byokd, customer, manifest
 
 SPARE = """
@@ -65,3 +66,31 @@ async def test_create_grant_set_the_key_lose_it_and_repair(stage: Stage) -> None
     assert await stage.watcher.until(lambda: stage.watcher.state("contoso").get("state") == "Accessible", seconds=12)
     checked = await byokd("check", "contoso", environment=stage.environment)
     assert checked.out.startswith(f"Usable: {KEY}/")
+
+
+ARM = """
+[arm]
+enabled = true
+subscriptions = ["{subscription}"]
+"""
+
+
+async def test_a_vault_of_another_region_is_refused_where_arm_tells(stage: Stage) -> None:
+    tenant = await customer(stage)
+    settings = stage.directory / "byokd.toml"
+    ways = f'"management.azure.com" = "{stage.tls}", "*.vault.azure.net"'
+    text = settings.read_text().replace('"*.vault.azure.net"', ways) + ARM.format(subscription=SUBSCRIPTION)
+    settings.write_text(text)
+    assert (await byokd("reload", environment=stage.environment)).code == 0
+    elsewhere = manifest(stage, tenant, name="elsewhere")
+    elsewhere.write_text(elsewhere.read_text().replace("westeurope", "northeurope"))
+    untold = await apply(stage, elsewhere)
+    assert (untold.code, untold.out) == (0, "created    elsewhere\n"), "who may not read is told nothing"
+    await byokd("accounts", "delete", "elsewhere", environment=stage.environment)
+    await stage.control.set_reader(VAULT)
+    settings.write_text(text.replace('instance = "demo"', 'instance = "demo"\nlog_level = "warning"'))
+    assert (await byokd("reload", environment=stage.environment)).code == 0, "what is kept of ARM goes with a reload"
+    refused = await apply(stage, elsewhere)
+    assert (refused.code, refused.out) == (1, "refused    elsewhere\n")
+    assert "the vault is in the region westeurope, the account in northeurope" in refused.err
+    assert (await apply(stage, manifest(stage, tenant))).out == "created    contoso\n"

@@ -16,6 +16,7 @@ from byokd.domain.admission import Consent
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost
 from byokd.domain.properties import VaultProperties
 from byokd.domain.vocabulary import EncryptionType, State
+from byokd.ports import KeyTarget
 from byokd.runtime.applying import apply_all
 from byokd.runtime.registrar import Action, Result
 from byokd.settings import IdentitySettings, RegistrationSettings, Settings
@@ -323,8 +324,9 @@ class Registry:
         self.told = told
         self.asked: list[VaultHost] = []
 
-    async def vault(self, host: VaultHost) -> VaultProperties | None:
-        self.asked.append(host)
+    async def vault(self, target: KeyTarget, *, subscription: str) -> VaultProperties | None:
+        assert subscription == account_id(1).subscription
+        self.asked.append(target.key.host)
         return self.told
 
 

@@ -27,6 +27,7 @@ from byokd.cli.emulator_control import (
 from byokd.cli.emulator_vaults import key, vault
 from byokd.emulator.vocabulary import (
     ALL_VAULTS,
+    ARM,
     ENCRYPTION_USER,
     ENTRA,
     MANAGED_IDENTITY,
@@ -158,7 +159,7 @@ def fault() -> None:
     """Order bad luck, and end it."""
 
 
-@fault.command("set", epilog=f"TARGET is the name of a vault, {ALL_VAULTS}, {ENTRA} or {MANAGED_IDENTITY}.")
+@fault.command("set", epilog=f"TARGET is the name of a vault, {ALL_VAULTS}, {ENTRA}, {MANAGED_IDENTITY} or {ARM}.")
 @click.argument("target")
 @click.argument("kind", type=click.Choice([str(one) for one in FaultKind]))
 @click.option("--operation", "operations", type=click.Choice([str(one) for one in Operation]), multiple=True)

@@ -121,6 +121,11 @@ class ControlClient:
         body = {"principal": principal, "permissions": list(permissions), "key": key, "delay_seconds": delay_seconds}
         return cast("VaultState", await self._send("POST", _vault(vault, "revoke"), body))
 
+    async def set_reader(self, vault: str, principal: str = "system", *, present: bool = True) -> VaultState:
+        """Give a principal the role Reader on a vault at ARM, or take it away."""
+        body = {"principal": principal, "present": present}
+        return cast("VaultState", await self._send("POST", _vault(vault, "readers"), body))
+
     async def create_key(self, vault: str, name: str, **attributes: Unpack[KeyAttributes]) -> KeyState:
         """A new key (RSA 2048 unless told otherwise), or a new version of the one of that name."""
         return cast("KeyState", await self._send("POST", _vault(vault, "keys"), {"name": name, **attributes}))

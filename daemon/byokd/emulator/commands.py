@@ -102,6 +102,13 @@ class Revoke(Grant):
     permissions: tuple[Permission, ...] = tuple(Permission)
 
 
+class SetReader(Command):
+    """The role Reader on a vault at ARM: given, or taken away."""
+
+    principal: str = "system"
+    present: bool = True
+
+
 class CreateIdentity(Command):
     """A managed identity of the machine."""
 

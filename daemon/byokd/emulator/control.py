@@ -5,7 +5,7 @@ from aiohttp import web
 from byokd.emulator import commands, views
 from byokd.emulator.control_requests import PREFIX, read_command
 from byokd.emulator.refusals import nothing_named
-from byokd.emulator.vocabulary import ALL_VAULTS, ENTRA, MANAGED_IDENTITY, PrincipalKind
+from byokd.emulator.vocabulary import ALL_VAULTS, ARM, ENTRA, MANAGED_IDENTITY, PrincipalKind
 from byokd.emulator.world import World
 
 
@@ -113,7 +113,7 @@ class Control:
     async def set_fault(self, request: web.Request) -> web.Response:
         """Bad luck."""
         wanted = await read_command(request, commands.SetFault)
-        if wanted.target not in (ALL_VAULTS, ENTRA, MANAGED_IDENTITY):
+        if wanted.target not in (ALL_VAULTS, ENTRA, MANAGED_IDENTITY, ARM):
             self._world.vault(wanted.target)
         fault = self._world.faults.set(wanted.fault(self._world.clock()))
         return web.json_response(views.fault_state(fault))

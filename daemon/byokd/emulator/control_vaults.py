@@ -32,6 +32,7 @@ class VaultControl:
             web.post(f"{vault}/revoke-tokens", self.revoke_tokens),
             web.post(f"{vault}/grant", self.grant),
             web.post(f"{vault}/revoke", self.revoke),
+            web.post(f"{vault}/readers", self.set_reader),
             web.post(f"{vault}/keys", self.create_key),
             web.get(key, self.show_key),
             web.patch(key, self.change_key),
@@ -97,6 +98,14 @@ class VaultControl:
         name, taken = request.match_info["vault"], await read_command(request, commands.Revoke)
         permissions: tuple[Permission, ...] = taken.permissions
         vault = self._world.revoke(name, taken.principal, permissions, key=taken.key, delay=taken.delay_seconds)
+        return self._vault(vault)
+
+    async def set_reader(self, request: web.Request) -> web.Response:
+        """Let a principal read the vault at ARM, or not any more."""
+        vault, wanted = self._named(request), await read_command(request, commands.SetReader)
+        object_id = self._world.object_id(wanted.principal, vault)
+        change = vault.readers.add if wanted.present else vault.readers.discard
+        change(object_id)
         return self._vault(vault)
 
     async def create_key(self, request: web.Request) -> web.Response:

@@ -63,6 +63,7 @@ class VaultState(TypedDict):
     keys: list[KeyState]
     deleted_keys: list[KeyState]
     grants: list[GrantState]
+    readers: list[str]
 
 
 class PrincipalState(TypedDict):

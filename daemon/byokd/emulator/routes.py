@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from byokd.emulator.tokens import LOGIN_HOSTS
 
-AZURE_HOSTS = (".vault.azure.net", *LOGIN_HOSTS)
+AZURE_HOSTS = (".vault.azure.net", *LOGIN_HOSTS, "management.azure.com")
 """Names, or ends of names, that lead to the TLS listener."""
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from aiohttp import TCPConnector, web
 
+from byokd.emulator.arm import ARM_HOST, ArmService
 from byokd.emulator.client import ControlClient
 from byokd.emulator.control import Control
 from byokd.emulator.control_requests import explain
@@ -106,7 +107,7 @@ class Emulator:
     @property
     def connect_to(self) -> dict[str, str]:
         """Host patterns and the address that they lead to, for settings that redirect connections."""
-        return dict.fromkeys(("*.vault.azure.net", *LOGIN_HOSTS), str(self.tls_address))
+        return dict.fromkeys(("*.vault.azure.net", *LOGIN_HOSTS, ARM_HOST), str(self.tls_address))
 
     def imds_environment(self) -> dict[str, str]:
         """The variable that leads azure-identity to this emulator's IMDS."""
@@ -125,19 +126,21 @@ class Emulator:
         return TCPConnector(resolver=resolver, ssl=trusting_context(self.ca_file), use_dns_cache=False)
 
     def _resolves(self, host: str) -> bool:
-        return host in LOGIN_HOSTS or self.world.vault_at(host) is not None
+        return host in {*LOGIN_HOSTS, ARM_HOST} or self.world.vault_at(host) is not None
 
 
 Serve = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def _azure(world: World, authority: TokenAuthority, operations: KeyOperations, exchange: Exchange) -> Serve:
-    entra = EntraService(world, authority)
+    entra, arm = EntraService(world, authority), ArmService(world, authority)
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         host = host_of(request)
         if host in LOGIN_HOSTS:
             return await exchange.serve(request, entra)
+        if host == ARM_HOST:
+            return await exchange.serve(request, arm)
         vault = world.vault_at(host)
         if vault is None:
             return exchange.unknown(request)

@@ -17,6 +17,7 @@ NAMES: Final = (
     "login.microsoftonline.com",
     "login.microsoftonline.us",
     "login.partner.microsoftonline.cn",
+    "management.azure.com",
     "localhost",
 )
 _LIFETIME: Final = timedelta(days=30)

@@ -84,7 +84,10 @@ class Grant:
 
 @dataclass(slots=True)
 class Vault:
-    """A vault. `settle_seconds` is how long the deletion or recovery of a key takes to show."""
+    """A vault. `settle_seconds` is how long the deletion or recovery of a key takes to show.
+
+    `readers` are the object ids that have the role Reader on it at ARM.
+    """
 
     name: str
     tenant_id: str
@@ -100,6 +103,7 @@ class Vault:
     keys: dict[str, Key] = field(default_factory=dict)
     deleted_keys: dict[str, Key] = field(default_factory=dict)
     grants: list[Grant] = field(default_factory=list)
+    readers: set[str] = field(default_factory=set)
 
     @property
     def host(self) -> str:

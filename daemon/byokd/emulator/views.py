@@ -134,6 +134,7 @@ def vault_state(world: World, vault: Vault) -> VaultState:
         "keys": [key_state(vault, one) for one in vault.keys.values()],
         "deleted_keys": [key_state(vault, one) for one in vault.deleted_keys.values()],
         "grants": grants,
+        "readers": sorted(vault.readers),
     }
 
 

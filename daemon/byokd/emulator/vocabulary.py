@@ -126,4 +126,5 @@ class FaultKind(StrEnum):
 ALL_VAULTS: Final = "*"
 ENTRA: Final = "entra"
 MANAGED_IDENTITY: Final = "managed-identity"
+ARM: Final = "arm"
 """Targets of faults, and names under which calls are counted, beside the names of vaults."""

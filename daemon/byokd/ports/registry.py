@@ -2,16 +2,21 @@
 
 from typing import Protocol
 
-from byokd.domain.identifiers import VaultHost
 from byokd.domain.properties import VaultProperties
+from byokd.ports.vault import KeyTarget
 
 
 class VaultRegistry(Protocol):
     """Azure Resource Manager, as far as it may be asked."""
 
-    async def vault(self, host: VaultHost) -> VaultProperties | None:
-        """Give a vault's properties; None when that cannot be told: no permission, no answer in time, not set up.
+    async def vault(self, target: KeyTarget, *, subscription: str) -> VaultProperties | None:
+        """Give the properties of the vault of a key; None when that cannot be told.
 
-        Bounded in time by itself, and raises nothing: who cannot be asked must not keep anybody from registering.
+        That is: no permission, no answer in time, not found, not set up. Bounded in time by itself, and raises nothing:
+        who cannot be asked must not keep anybody from registering.
+
+        Args:
+            target: the key, and who asks for it.
+            subscription: of the account, where its owner's vaults are looked for first.
         """
         ...

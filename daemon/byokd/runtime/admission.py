@@ -7,6 +7,7 @@ from byokd.domain.admission import Candidate, Consent, Objection, objection, unf
 from byokd.domain.answers import KeyFacts, NoAnswer, Refused
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.payload import Payload
+from byokd.domain.properties import VaultProperties
 from byokd.domain.remedies import Case
 from byokd.domain.verdict import Watch, WatchWarning
 from byokd.domain.vocabulary import RefusalKind
@@ -165,8 +166,11 @@ class Admission:
             case=self._case(target),
             must_name=must_name,
             must_last=wanted and self._settings.vaults.require_purge_protection,
-            vault=await self._registry.vault(target.key.host) if wanted and named else None,
+            vault=await self._vault(spec, target) if wanted and named else None,
         )
+
+    async def _vault(self, spec: AccountSpec, target: KeyTarget) -> VaultProperties | None:
+        return await self._registry.vault(target, subscription=spec.id.subscription)
 
     def _identity(self, spec: AccountSpec) -> IdentitySettings:
         return self._settings.identities.get(spec.identity or "", IdentitySettings())

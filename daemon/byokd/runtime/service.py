@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from byokd.domain.identifiers import VaultHost, WatchId
+from byokd.domain.identifiers import WatchId
 from byokd.domain.properties import VaultProperties
 from byokd.domain.verdict import Policy
 from byokd.ports import (
@@ -15,6 +15,7 @@ from byokd.ports import (
     Clock,
     Ids,
     KeyService,
+    KeyTarget,
     Randomness,
     Sealer,
     ServiceManager,
@@ -61,7 +62,7 @@ from byokd.settings import BrakeSettings, CheckSettings, Settings
 class Unregistered:
     """No registry: of no vault anything is told. See `VaultRegistry`."""
 
-    async def vault(self, host: VaultHost) -> VaultProperties | None:  # noqa: ARG002 - the port's
+    async def vault(self, target: KeyTarget, *, subscription: str) -> VaultProperties | None:  # noqa: ARG002 - the port's
         """Tell nothing."""
         return None
 

@@ -6,13 +6,14 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+from byokd.adapters.arm.registry import ArmRegistry
 from byokd.adapters.identity.credentials import Credentials
 from byokd.adapters.identity.trial import CredentialsTrial
 from byokd.adapters.keyvault.dates import VaultDates
 from byokd.adapters.keyvault.greeting import AzureVaultGreeter
 from byokd.adapters.keyvault.names import VaultNames
 from byokd.adapters.keyvault.service import Bystanders, lean_service, sdk_service
-from byokd.adapters.keyvault.transport import Outbound, shrink_tls_buffers
+from byokd.adapters.keyvault.transport import Outbound, azure_transport, shrink_tls_buffers
 from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
 from byokd.adapters.sealing.auditor import HmacAuditor
@@ -25,7 +26,7 @@ from byokd.adapters.sql.read_only import read_only_store
 from byokd.adapters.sql.store import SqlStore, database_status, store_for, upgrade_database
 from byokd.adapters.systemd.notifier import SystemdNotifier
 from byokd.domain.chain import Heads, KnownHead
-from byokd.ports import Clock, KeyService
+from byokd.ports import Clock, KeyService, VaultRegistry
 from byokd.ports.examining import Instruments
 from byokd.records import SignedEvent
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
@@ -66,7 +67,7 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
     stack.push_async_callback(store.close)
     ways = await stack.enter_async_context(AsyncExitStack())
     times = VaultTimes()
-    probe_keys, keys, fresh_keys = await _key_services(settings, ways, clock, times)
+    probe_keys, keys, fresh_keys, registry = await _key_services(settings, ways, clock, times)
     outside = Outside(
         store=store,
         probe_keys=probe_keys,
@@ -80,6 +81,7 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
         ids=ids,
         manager=SystemdNotifier(os.environ),
         vault_times=times,
+        registry=registry,
     )
     return Wired(Service(settings, outside), store, ways)
 
@@ -94,17 +96,23 @@ async def rewire(settings: Settings, ways: AsyncExitStack, before: Service) -> S
         OSError: a file that the settings name cannot be used.
     """
     times, bus = VaultTimes(), MqttBus(settings.mqtt)
-    probe_keys, keys, fresh_keys = await _key_services(settings, ways, before.clock, times)
+    probe_keys, keys, fresh_keys, registry = await _key_services(settings, ways, before.clock, times)
     outside = replace(
-        before.outside, probe_keys=probe_keys, keys=keys, fresh_keys=fresh_keys, bus=bus, vault_times=times
+        before.outside,
+        probe_keys=probe_keys,
+        keys=keys,
+        fresh_keys=fresh_keys,
+        bus=bus,
+        vault_times=times,
+        registry=registry,
     )
     return Service(settings, outside, before=before)
 
 
 async def _key_services(
     settings: Settings, ways: AsyncExitStack, clock: Clock, times: VaultTimes
-) -> tuple[KeyService, KeyService, KeyService]:
-    """Open the ways to vaults and identities, for looks, for changes and for confirmations (see `Outside`)."""
+) -> tuple[KeyService, KeyService, KeyService, VaultRegistry]:
+    """Open the ways to vaults and identities, for looks, for changes and for confirmations, and to ARM."""
     outbound = await ways.enter_async_context(Outbound(settings.vaults, settings.network))
     credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
     ways.push_async_callback(credentials.close)
@@ -113,6 +121,7 @@ async def _key_services(
         lean_service(outbound.kept, credentials, vaults=settings.vaults, bystanders=bystanders),
         sdk_service(outbound.kept, credentials, vaults=settings.vaults, bystanders=bystanders),
         sdk_service(outbound.fresh, credentials, vaults=settings.vaults, bystanders=bystanders),
+        ArmRegistry(azure_transport(outbound.kept), credentials, settings.arm, clock),
     )
 
 
@@ -129,7 +138,7 @@ async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bo
     await refuse_other_keys(store, sealer)
     keys: KeyService | None = None
     if vaults:
-        _, keys, _ = await _key_services(settings, stack, clock, VaultTimes())
+        _, keys, _, _ = await _key_services(settings, stack, clock, VaultTimes())
         # A process of its own: it spends its share beside what a running daemon spends.
         rations = Rations(settings.vaults.quota_share, clock=clock, metrics=Metrics())
         keys = rations.of(keys, Priority.VERIFICATION)

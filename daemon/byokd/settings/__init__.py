@@ -21,6 +21,7 @@ from byokd.settings.kinds import (
     AbsolutePath,
     Address,
     Duration,
+    Guid,
     MqttUrl,
     Name,
     Nameserver,
@@ -171,6 +172,22 @@ class RegistrationSettings(_Group):
     """How long an apply waits for a grant that the vault does not know of yet, after all else is done. Longer than a
     fresh grant took where it was measured (84 s); Azure documents up to 10 min, for which nobody wants to watch a
     command line: apply again. 0 s: not at all."""
+
+
+class ArmSettings(_Group):
+    """Azure Resource Manager, asked at a registration for the vault's region, soft-delete and purge protection.
+
+    The account's identity is asked with; it has to be *Reader* of the vault. Where nothing is told nothing is refused.
+    """
+
+    enabled: bool = False
+    """Ask. Then a key in a vault of another region than the account's is refused."""
+
+    subscriptions: Annotated[tuple[Guid, ...], Field(max_length=20)] = ()
+    """Subscriptions, by their GUIDs, in which customers' vaults are looked for, beside the account's own."""
+
+    deadline: Duration = timedelta(seconds=5)
+    """For all that is asked of one vault. When it has passed, the registration goes on without."""
 
 
 class CheckSettings(_Group):
@@ -416,6 +433,7 @@ class Settings(_Group):
     identities: Annotated[Mapping[Name, IdentitySettings], AfterValidator(check_together)] = Field(default_factory=dict)
     """Credential sources by name, such as `[identities.platform]`."""
     registration: RegistrationSettings = RegistrationSettings()
+    arm: ArmSettings = ArmSettings()
     checks: CheckSettings = CheckSettings()
     brake: BrakeSettings = BrakeSettings()
     rewrap: RewrapSettings = RewrapSettings()

@@ -84,6 +84,12 @@ def _name(value: str) -> str:
     return value
 
 
+def _guid(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", value.lower(), re.ASCII):
+        raise ValueError('not a GUID: write it as Azure shows it, such as "0f8fad5b-d9cb-469f-a165-70867728950e"')
+    return value.lower()
+
+
 def _store_url(value: str) -> str:
     if re.fullmatch(r"postgres(ql)?://[^/@]*:[^/@]*@.*|.*[?&]password=.*", value, re.DOTALL):
         raise ValueError(
@@ -111,6 +117,7 @@ def _mqtt_url(value: str) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Name = Annotated[str, AfterValidator(_name)]
+Guid = Annotated[str, AfterValidator(_guid)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]
 MqttUrl = Annotated[str, AfterValidator(_mqtt_url)]
 Suffix = Annotated[str, AfterValidator(_suffix)]

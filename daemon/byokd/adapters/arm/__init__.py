@@ -1,0 +1,1 @@
+"""Azure Resource Manager: what it tells of customers' vaults."""
