@@ -26,6 +26,13 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert settings.http.listen == "127.0.0.1:1"
 
 
+def test_one_identity_may_have_two_names_where_both_are_shared(tmp_path: Path) -> None:
+    shared = "[identities.one]\nshared = true\n[identities.two]\nshared = true\n"
+    apart = '[identities.three]\nclient_id = "c"\n[identities.four]\n'
+    assert len(read_settings(written(tmp_path, shared), {}).identities) == 2
+    assert len(read_settings(written(tmp_path, apart), {}).identities) == 2
+
+
 def test_lists_and_numbers_come_from_the_environment() -> None:
     environment = {"BYOKD_HTTP__ALLOWED_HOSTS": '["a", "b"]', "BYOKD_CHECKS__CONCURRENCY": "7"}
     settings = read_settings(None, environment)
@@ -52,6 +59,9 @@ def test_every_mistake_is_named_at_once_with_its_place_and_the_right_form(tmp_pa
     [
         ("[checks\n", "is not TOML"),
         ('[checks]\nrecheck_first = "10 min"\n', "recheck_most is shorter than recheck_first"),
+        ("[identities.one]\n[identities.two]\n", "identities.one and identities.two are the same identity"),
+        ("[identities.one]\nshared = true\n[identities.two]\n", "are the same identity, and not both shared"),
+        ('[arm]\nsubscriptions = ["all"]\n', "not a GUID: write it as Azure shows it"),
         ('[store]\nurl = "mysql://x"\n', "[store] url: not a database URL: write sqlite:///"),
         ('[store]\nurl = "sqlite:///"\n', "[store] url: not a database URL"),
         ('[store]\nurl = "postgresql://byokd@db"\n', "[store] url: not a database URL"),

@@ -21,8 +21,10 @@ from byokd.ports import KeyService, KeyTarget
 from byokd.runtime.clock import SystemClock
 from byokd.settings import IdentitySettings, NetworkSettings, VaultSettings
 from virtual.vaults import IDENTITY, TENANT, Mishap, SimulatedVaults
+from virtual.world import account_id
 
 NAME, KEY = "contoso", "media-key"
+ACCOUNT = account_id(1)
 OTHER_TENANT = TenantId("99999999-9999-9999-9999-999999999999")
 SHARED_KEYS = KeyMaker(pool=4)
 
@@ -60,6 +62,7 @@ class Simulated:
             "reset": lambda: vault.strike(Reason.CONNECTION_FAILED),
             "foreign": lambda: vault.strike(Reason.FOREIGN_ANSWER),
             "hang": lambda: vault.strike(Mishap.HANG),
+            "tag": lambda: vault.tag(ACCOUNT, name=KEY),
             "wrong": lambda: vault.strike(Mishap.WRONG_VALUE, "unwrapKey"),
             "stale": lambda: vault.strike(Mishap.STALE, "get"),
         }
@@ -96,6 +99,7 @@ class Emulated:
             "reset": lambda: control.set_fault(NAME, FaultKind.RESET),
             "foreign": lambda: control.set_fault(NAME, FaultKind.PROXY_PAGE),
             "hang": lambda: control.set_fault(NAME, FaultKind.HANG),
+            "tag": lambda: control.change_key(NAME, KEY, tags={"byokd-account": str(ACCOUNT)}),
             "wrong": lambda: control.set_fault(NAME, FaultKind.WRONG_UNWRAP),
             "stale": lambda: control.set_fault(NAME, FaultKind.STALE_READ),
         }
@@ -215,6 +219,17 @@ async def test_newest_version_and_whole_seconds(side: Simulated | Emulated) -> N
     assert shown(await side.service.get(at(side, first.version))) == "facts"
     await side.change("stale")
     assert (await newest(side)).version == first.version
+
+
+async def test_tags_are_of_the_version_that_was_tagged(side: Simulated | Emulated) -> None:
+    first = (await newest(side)).version
+    await side.change("tag")
+    assert (await newest(side)).accounts == {ACCOUNT}
+    await side.change("rotate")
+    assert (await newest(side)).accounts == frozenset()
+    of_first = await side.service.get(at(side, first))
+    assert isinstance(of_first, KeyFacts)
+    assert of_first.accounts == {ACCOUNT}
 
 
 async def test_what_another_version_wrapped_is_a_bad_request(side: Simulated | Emulated) -> None:

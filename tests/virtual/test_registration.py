@@ -29,7 +29,7 @@ OTHERS = TenantId("99999999-2222-3333-4444-555555555555")
 SPARE, SHARED = IdentityName("spare"), IdentityName("shared")
 IDENTITIES: Mapping[str, IdentitySettings] = {
     IDENTITY: IdentitySettings(client_id="c11e"),
-    SPARE: IdentitySettings(),
+    SPARE: IdentitySettings(client_id="5ba6e"),
     SHARED: IdentitySettings(shared=True),
 }
 SETTINGS = Settings(identities=IDENTITIES)

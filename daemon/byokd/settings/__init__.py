@@ -442,6 +442,19 @@ class Settings(_Group):
     mqtt: MqttSettings = MqttSettings()
     http: HttpSettings = HttpSettings()
 
+    @model_validator(mode="after")
+    def _identities_are_apart(self) -> Self:
+        """Two names for one identity would let what one customer granted serve another after all."""
+        named: dict[str, str] = {}
+        for name, identity in self.identities.items():
+            alike = named.setdefault(identity.model_dump_json(exclude={"shared"}), name)
+            if alike != name and not (identity.shared and self.identities[alike].shared):
+                raise ValueError(
+                    f"identities.{alike} and identities.{name} are the same identity, and not both shared: what one "
+                    "customer grants it would serve another's accounts"
+                )
+        return self
+
 
 NEEDS_RESTART = frozenset(
     {
