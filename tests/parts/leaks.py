@@ -34,8 +34,8 @@ _LONGEST = 2_000_000
 said: list[tuple[str, str]] = []
 """Texts of the test that runs, each with where it was said."""
 
-_logs: list[BinaryIO] = []
-_read: dict[Path, int] = {}
+_logs: list[tuple[asyncio.subprocess.Process, BinaryIO]] = []
+_read: dict[str, int] = {}
 
 
 def leaks(texts: list[tuple[str, str]], pieces: set[str]) -> Iterator[str]:
@@ -45,6 +45,12 @@ def leaks(texts: list[tuple[str, str]], pieces: set[str]) -> Iterator[str]:
             found = next((at for at in range(len(run) - spy.PIECE + 1) if run[at : at + spy.PIECE] in pieces), None)
             if found is not None:
                 yield f"{where}: a secret begins {run[found : found + 4]!r}..., among {len(run)} characters"
+
+
+def pytest_unconfigure() -> None:
+    """Close what is still open."""
+    for _, log in _logs:
+        log.close()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,18 +82,19 @@ def pytest_runtest_makereport(
 
 def _gather() -> None:
     """Take over what child processes have noted since."""
-    for path in Path(os.environ[spy.PLACE]).iterdir():
-        text = path.read_text()
-        spy.noted.update(text[_read.get(path, 0) :].split())
-        _read[path] = len(text)
+    for entry in os.scandir(os.environ[spy.PLACE]):
+        read, there = _read.get(entry.name, 0), entry.stat().st_size
+        if there > read:
+            spy.noted.update(Path(entry).read_text()[read:].split())
+            _read[entry.name] = there
 
 
 def _written() -> Iterator[tuple[str, str]]:
     """Read on in the files that child processes write to, also in those that are gone by now."""
-    for log in list(_logs):
+    for process, log in list(_logs):
         yield log.name, log.read().decode(errors="replace")
-        if os.fstat(log.fileno()).st_nlink == 0:
-            _logs.remove(log)
+        if process.returncode is not None or os.fstat(log.fileno()).st_nlink == 0:
+            _logs.remove((process, log))
             log.close()
 
 
@@ -97,8 +104,10 @@ def _listen() -> None:
     ended, ended_at_once = asyncio.subprocess.Process.communicate, subprocess.Popen.communicate
 
     async def starting(*command: Any, **how: Any) -> asyncio.subprocess.Process:
-        _logs.extend(map(_opened, {one.name for one in how.values() if isinstance(one, io.BufferedWriter)}))
-        return await start(*command, **how)
+        logs = [_opened(name) for name in {one.name for one in how.values() if isinstance(one, io.BufferedWriter)}]
+        process = await start(*command, **how)
+        _logs.extend((process, log) for log in logs)
+        return process
 
     async def ending(process: asyncio.subprocess.Process, *what: Any, **how: Any) -> tuple[bytes, bytes]:
         return _heard("a child's output", await ended(process, *what, **how))

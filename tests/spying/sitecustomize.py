@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 PLACE = "TESTS_NOTE_SECRETS_IN"
 """Names the directory where child processes write what they note, each into a file of its own."""
@@ -23,7 +23,7 @@ PLACE = "TESTS_NOTE_SECRETS_IN"
 PIECE = 16
 """Characters of each piece: twelve octets in base64, eight in hexadecimal."""
 
-MOST = 400_000
+MOST = 200_000
 """Pieces noted in one process. The simulation seals more than is ever said about it."""
 
 _OCTETS = 12
@@ -55,8 +55,18 @@ def note(secret: object) -> None:
     if new and len(noted) < MOST:
         noted.update(new)
         if (place := os.environ.get(PLACE)) is not None and not _is_scanner:
-            with Path(place, f"{os.getpid()}").open("a") as file:
-                file.write("".join(f"{piece}\n" for piece in new))
+            _file_in(place).write("".join(f"{piece}\n" for piece in new))
+
+
+@functools.cache
+def _opened(place: str, _: int) -> TextIO:
+    path = Path(place, f"{os.getpid()}")
+    return path.open("a", buffering=1)
+
+
+def _file_in(place: str) -> TextIO:
+    """Give this process's file; a forked one has its own. It is written to at once: processes get killed."""
+    return _opened(place, os.getpid())
 
 
 def pieces(octets: bytes) -> set[str]:
