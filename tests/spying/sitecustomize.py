@@ -88,6 +88,9 @@ def begin(*, scanner: bool = False) -> None:
     _is_scanner = scanner
     if not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watcher())
+        for module, (owner, methods) in WATCHED.items():
+            if module in sys.modules:
+                _watch(getattr(sys.modules[module], owner), methods)
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
