@@ -3,7 +3,8 @@
 Looked into, after each test: what was captured of its output and logs, what its child processes wrote into files and
 pipes, what was received over MQTT, and the daemon's pages. Looked for: everything that `spying/sitecustomize.py` notes,
 here and in child processes, in base64, base64url, hexadecimal and as Python shows octets. What somebody encodes
-otherwise, or cuts into less than 16 characters, is not found.
+otherwise, or cuts into less than 16 characters, is not found; nor are secrets of children to which a test gives a
+PYTHONPATH of its own (the daemons that are killed at every call, worlds of the simulation).
 """
 # ruff: noqa: ANN401 - what is wrapped takes whatever it takes
 
