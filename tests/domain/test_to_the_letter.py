@@ -79,6 +79,12 @@ def test_what_is_confirmed_slowly_is_looked_at_as_often_and_when_its_time_has_co
     assert decide(on, silence, now=NOW, policy=POLICY, jitter=0.0).next_due - NOW == expected * SECOND
 
 
+@pytest.mark.parametrize(("stood", "expected"), [(4, 5), (5, 5), (200, 5), (297, 3)])
+def test_a_slow_denial_after_a_quick_one_is_not_looked_at_without_a_pause(stood: int, expected: int) -> None:
+    suspected = replace(FRESH, suspicion=Suspicion(Reason.KEY_NOT_FOUND, "no", NOW - stood * SECOND))
+    assert wait(suspected, refused(RefusalKind.NETWORK_BLOCKED)) == expected * SECOND
+
+
 @pytest.mark.parametrize(("proving", "expected"), [(0, 10), (5, 10), (15, 5), (20, 0)])
 def test_a_flapping_version_is_looked_at_when_it_will_have_stayed(proving: int, expected: int) -> None:
     flapping = replace(CLOSED, flips=POLICY.flaps_free + 1, flipped_at=NOW, proving_since=NOW - proving * SECOND)

@@ -28,7 +28,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 
 def test_one_identity_may_have_two_names_where_both_are_shared(tmp_path: Path) -> None:
     shared = "[identities.one]\nshared = true\n[identities.two]\nshared = true\n"
-    apart = '[identities.three]\nclient_id = "c"\n[identities.four]\n'
+    apart = '[identities.three]\nclient_id = "c0000000-0000-0000-0000-000000000000"\n[identities.four]\n'
     assert len(read_settings(written(tmp_path, shared), {}).identities) == 2
     assert len(read_settings(written(tmp_path, apart), {}).identities) == 2
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from byokd.domain.identifiers import KeyIdentifier
-from byokd.domain.vocabulary import DetectedBy, Outcome, RefusalKind
+from byokd.domain.vocabulary import DetectedBy, Outcome, Reason, RefusalKind
 from byokd.runtime.unusable import RecordDamagedError
 from virtual.using import protect, reveal
 from virtual.vaults import Mishap
@@ -111,3 +111,19 @@ async def test_a_version_that_opened_beside_its_checks_is_suspected_from_then_on
         assert (await verdict(world, key)).outcome is Outcome.USABLE
         await asyncio.sleep(6)
         assert (await verdict(world, key)).suspicion is None
+
+
+async def test_what_was_learned_of_a_lost_commit_outlives_the_next_commit(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        world.store.after, world.store.fail_next = True, "commit_decision"
+        vault.strike(RefusalKind.NETWORK_BLOCKED, "unwrapKey", count=1)
+        await look(world, key, seconds=0.5)
+        world.clock.stepped = timedelta(hours=1)
+        vault.strike(Reason.THROTTLED, "unwrapKey", count=1)
+        await look(world, key, seconds=0.5)  # nothing is known of the version, which is stored
+        vault.strike(RefusalKind.NETWORK_BLOCKED)
+        await look(world, key, seconds=20)
+        assert (await verdict(world, key)).unverified is None
+        assert (await verdict(world, key)).outcome is Outcome.USABLE

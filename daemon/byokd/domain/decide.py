@@ -182,8 +182,9 @@ def _delay(verdict: Verdict, observation: Observation, now: datetime, policy: Po
     if verdict.suspicion is not None:
         # From the first denial on, looking every `confirm_after` bounds when the change is published; the slower
         # kinds of denial use it to notice soon that they were wrong.
-        left = verdict.suspicion.since + confirm_after(verdict.suspicion.reason, policy) - now
-        if left <= timedelta(0) and observation.outcome is Outcome.DENIED:
+        seen = observation.reason if observation.outcome is Outcome.DENIED else None
+        left = verdict.suspicion.since + confirm_after(seen or verdict.suspicion.reason, policy) - now
+        if left <= timedelta(0) and seen is not None:
             return policy.confirm_after / 10  # the look began a little too early to count, however long it took
         return min(max(left, timedelta(0)), policy.confirm_after) or policy.confirm_after
     if verdict.proving_since is not None and observation.outcome is not Outcome.UNVERIFIED:

@@ -27,10 +27,14 @@ class Standing:
         """Take over what is stored of a watch since this moment, which both clocks tell."""
         for version in watch.versions:
             suspicion, known = version.verdict.suspicion, self._begun.get(version.id)
-            self._intended.pop(version.id, None)
+            intended = self._intended.pop(version.id, None)
             if suspicion is None:
                 self._begun.pop(version.id, None)
-            elif (known is None and len(self._begun) < MOST) or (known is not None and known[0] != suspicion.since):
+            elif known is not None and known[0] == suspicion.since:
+                continue
+            elif intended is not None and intended[0] == suspicion.since:
+                self._begun[version.id] = intended
+            elif known is not None or len(self._begun) < MOST:
                 self._begun[version.id] = (suspicion.since, instant - (now - suspicion.since).total_seconds())
 
     def intend(self, verdicts: Mapping[WrappingVersionId, Verdict], *, now: datetime, instant: float) -> None:
