@@ -54,7 +54,7 @@ class Life:
 
     async def _ask(self, questions: list[tuple[str, TenantId, str, str | None]]) -> None:
         await asyncio.gather(*(self._one(*question) for question in questions))
-        assert len(self.credentials._slots) <= 5 + len(questions)
+        assert len(self.credentials._slots) <= 5 + 2 * len(questions), "each, and what a cross-tenant one shows"
 
     async def _one(self, name: str, tenant: TenantId, scope: str, demand: str | None) -> None:
         more = {"claims": "{}"} if demand == "claims" else {}

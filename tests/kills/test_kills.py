@@ -41,6 +41,7 @@ UNREACHED = {
     "store.account_damaged": "a record that does not open; here all do. One transaction, as that of any state",
     "store.account_repaired": "the same, when such a record opens again",
     "store.record_failing": "the backoff of a vault that does not answer, which looks at the dead would meet too",
+    "store.repair_account": "an operator's other identity for an account: one transaction, as that of any update",
     "store.values_of": "a second look at a protected value that did not open; here all do",
 }
 """Port methods that no scenario calls, each with the reason why no kill is needed there."""

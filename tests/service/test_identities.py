@@ -25,7 +25,7 @@ async def configured(stage: Stage) -> str:
     made = await stage.control.create_application("vendor", federations=[trust], consented=[CUSTOMER])
     with (stage.directory / "byokd.toml").open("a") as file:
         file.write(f'[identities.user]\nkind = "managed-identity"\nresource_id = "{user["resource_id"]}"\n')
-        file.write(f'[identities.vendor]\nkind = "cross-tenant"\nclient_id = "{made["client_id"]}"\nvia = "user"\n')
+        file.write(f'[identities.seller]\nkind = "cross-tenant"\nclient_id = "{made["client_id"]}"\nvia = "user"\n')
     reloaded = await byokd("reload", environment=stage.environment)
     assert reloaded.code == 0, reloaded.err
     return str(user["resource_id"])
@@ -34,17 +34,17 @@ async def configured(stage: Stage) -> str:
 async def test_a_cross_tenant_account_through_trouble_of_ours_and_the_customers_word(stage: Stage) -> None:
     arm_id = await configured(stage)
     await stage.control.set_token_seconds(application=4, identity=4)
-    await stage.control.create_vault(VAULT, tenant=CUSTOMER)
+    await stage.control.create_vault(VAULT, tenant=CUSTOMER, purge_protection=True)
     await stage.control.create_key(VAULT, "media", size=2048)
     await stage.control.grant(VAULT, "vendor")
     path = manifest(stage, CUSTOMER)
-    path.write_text(path.read_text().replace("identity: platform", "identity: vendor"))
+    path.write_text(path.read_text().replace("identity: platform", "identity: seller"))
     applied = await apply(stage, path)
     assert applied.out == "created    contoso\n", applied.err
 
     own = manifest(stage, HOME_TENANT, name="fabrikam", key="https://own-keys.vault.azure.net/keys/media")
     own.write_text(own.read_text().replace("identity: platform", f"identity: {arm_id.upper()}"))
-    await stage.control.create_vault("own-keys", tenant=HOME_TENANT)
+    await stage.control.create_vault("own-keys", tenant=HOME_TENANT, purge_protection=True)
     await stage.control.create_key("own-keys", "media", size=2048)
     await stage.control.grant("own-keys", "platform")
     applied = await apply(stage, own)

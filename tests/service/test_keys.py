@@ -22,7 +22,7 @@ from byokd.adapters.sql.chain import Recorder
 from byokd.demo.processes import byokd_command, child
 from byokd.demo.stage import Stage, make_service_keys
 from byokd.domain.payload import Payload
-from byokd.records import KeyPlacement
+from byokd.records import Claim, KeyPlacement
 from byokd.runtime.clock import SystemRandomness, UuidIds
 from byokd.runtime.layers import Layers
 from byokd.settings import StoreSettings
@@ -61,7 +61,13 @@ async def house(directory: Path, *, count: int) -> Path:
             payload = Payload.bind(randomness.bytes(32), account=account_id(number), generation=1)
             placement = KeyPlacement(None, layers.wrap(payload, account_id(number), by_customer=None), None)
             accounts.create_account(
-                connection, spec(number, key=None), placement, incarnation=ids.new(), recorder=recorder, now=now
+                connection,
+                spec(number, key=None),
+                placement,
+                incarnation=ids.new(),
+                recorder=recorder,
+                now=now,
+                claim=Claim.EXCLUSIVE,
             )
 
     await store._runner.write(fill)

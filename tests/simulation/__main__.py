@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int)
     parser.add_argument("--bug")
+    parser.add_argument("--known", nargs="*", help="look for these bugs from the seeds on that found them last")
     parser.add_argument("--digests", nargs="*", type=int, help="print the digests of these seeds, as JSON")
     asked = parser.parse_args()
     if asked.digests is not None:
@@ -40,6 +41,13 @@ def main() -> int:
         return 0
     if asked.seed is not None:
         return _show(asked.seed, asked.bug)
+    if asked.known is not None:
+        return _known_bugs(asked.known, asked.seeds or FOUND_WITHIN)
+    return _asked(asked)
+
+
+def _asked(asked: argparse.Namespace) -> int:
+    """Live through many seeds, with or without bugs."""
     seeds = range(asked.first, asked.first + (asked.seeds or FOUND_WITHIN))
     if asked.bug == "all":
         return _all_bugs(seeds, asked.jobs)
@@ -147,6 +155,12 @@ def _find(bug: str, seeds: range, jobs: int) -> Lived | None:
     what = "not found" if first is None else f"seed {first.seed:>4}  {first.invariant}"
     print(f"{bug:<40} {what:<60} {time.monotonic() - begun:6.1f} s", flush=True)
     return first
+
+
+def _known_bugs(names: Sequence[str], most: int) -> int:
+    known = json.loads(bugs.FOUND.read_text())
+    firsts = {name: known[name]["seed"] for name in names}
+    return 1 if None in [_find(name, range(first, first + most), 1) for name, first in firsts.items()] else 0
 
 
 def _all_bugs(seeds: range, jobs: int) -> int:

@@ -140,7 +140,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
         Plant("adapters.sql.verdicts", "_guard", "!= watch.epoch", "is ..."),
         Plant("adapters.sql.rewraps", "_is_unmoved", "return (row", "return True or (row"),
         Plant(
-            "adapters.sql.accounts", "update_account", "(before.incarnation, before.sequence) !=",
+            "adapters.sql.accounts", "_unchanged", "(before.incarnation, before.sequence) !=",
             "False and (before.incarnation, before.sequence) !=",
         ),
     ),

@@ -318,7 +318,8 @@ async def test_the_first_denial_has_ten_others_looked_at(world: World) -> None:
 async def test_others_are_looked_at_too_when_the_first_denial_was_committed_unknown_to_us(
     make_world: Callable[..., World],
 ) -> None:
-    world = make_world(settings=with_checks(interval=timedelta(minutes=20)))
+    settings = with_checks(interval=timedelta(minutes=20))
+    world = make_world(settings=settings.model_copy(update={"identities": shared().identities}))
     async with world.running():
         customers = await fleet(world, 6)
         break_credential(customers)

@@ -26,10 +26,11 @@ from virtual.world import MINUTE, World, account_id, spec_of, virtually
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
 OTHERS = TenantId("99999999-2222-3333-4444-555555555555")
+CLIENT = "c11e0000-0000-0000-0000-000000000000"
 SPARE, SHARED = IdentityName("spare"), IdentityName("shared")
 IDENTITIES: Mapping[str, IdentitySettings] = {
-    IDENTITY: IdentitySettings(client_id="c11e"),
-    SPARE: IdentitySettings(client_id="5ba6e"),
+    IDENTITY: IdentitySettings(client_id=CLIENT),
+    SPARE: IdentitySettings(client_id="5ba6e000-0000-0000-0000-000000000000"),
     SHARED: IdentitySettings(shared=True),
 }
 SETTINGS = Settings(identities=IDENTITIES)
@@ -213,9 +214,9 @@ async def test_the_missing_permission_is_named_with_the_commands_that_give_it(
         assert set(result.missing) == taken
         role, policy = result.commands
         assert role.startswith(
-            "az role assignment create --role 'Key Vault Crypto Service Encryption User' --assignee c11e"
+            f"az role assignment create --role 'Key Vault Crypto Service Encryption User' --assignee {CLIENT}"
         )
-        assert policy == "az keyvault set-policy --name contoso --spn c11e --key-permissions get wrapKey unwrapKey"
+        assert policy == f"az keyvault set-policy --name contoso --spn {CLIENT} --key-permissions get wrapKey unwrapKey"
         assert len(vault.calls) > before
 
 

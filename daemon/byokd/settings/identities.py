@@ -87,7 +87,7 @@ class IdentitySettings(Group):
     `managed-identity`. It is a closed list, so that nothing is ever shown to another host."""
 
     shared: bool = False
-    """Whether it may serve accounts of more than one customer tenant. Then a key is used for an account only if a tag of
+    """Whether it may serve accounts of several customer tenants. Then a key is used for an account only if a tag of
     the key names it (docs/customers.md). Off: what one customer grants can serve no other."""
 
     @model_validator(mode="after")

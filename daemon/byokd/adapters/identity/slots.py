@@ -88,10 +88,9 @@ class Slots:
     def of(self, key: SlotKey) -> Slot:
         """Give the slot, made when there is none."""
         slot = self._slots.get(key)
-        if slot is not None:
-            self._slots.move_to_end(key)
-            return slot
-        slot = self._slots[key] = Slot()
+        if slot is None:
+            slot = self._slots[key] = Slot()
+        self._slots.move_to_end(key)
         # A slot that is being filled stays: those who wait at it must not be left with another.
         while len(self._slots) > self._most and not next(iter(self._slots.values())).lock.locked():
             self._slots.popitem(last=False)
