@@ -183,7 +183,7 @@ async def test_a_demo_that_is_ended_puts_everything_away(tmp_path: Path) -> None
             assert left_in(tmp_path) != []
             process.terminate()
             said = await process.stdout.read()
-            assert await process.wait() == 128 + signal.SIGINT, said
+            assert await process.wait() == 128 + signal.SIGTERM, said
     finally:
         if process.returncode is None:
             process.kill()

@@ -24,13 +24,14 @@ def demo(broker: str | None, as_json: bool, keep: bool) -> None:
 
     Everything runs on 127.0.0.1, in processes of its own and a temporary directory. Exit 1 when a step went wrong.
     """
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # so that it puts everything away
     try:
         good = asyncio.run(_play(broker, as_json=as_json, keep=keep))
     except ImportError as error:
         fail(f"the demo needs {error.name}", hint='install byokd with its demo parts: pip install "byokd[demo]"')
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
     sys.exit(ExitCode.GOOD if good else ExitCode.FOUND_BAD)
 
 
@@ -40,6 +41,10 @@ async def _play(broker: str | None, *, as_json: bool, keep: bool) -> bool:
     from byokd.demo.story import Story  # noqa: PLC0415
     from byokd.demo.watcher import BrokerUnusableError  # noqa: PLC0415
 
+    task = asyncio.current_task()
+    if task is not None:
+        # Ended so it puts everything away, also where SIGINT is ignored, as in the background of a script.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     started = time.monotonic()
     _say(as_json, "Starting a broker, Azure in miniature and the daemon ...")
     try:
