@@ -194,7 +194,7 @@ MISSING: list[tuple[set[Operation], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("taken", "said"), MISSING, ids=lambda value: "-".join(value) if isinstance(value, set) else ""
+    ("taken", "said"), MISSING, ids=lambda value: "-".join(sorted(value)) if isinstance(value, set) else ""
 )
 @pytest.mark.parametrize("joining", [False, True], ids=["first", "joining"])
 async def test_the_missing_permission_is_named_with_the_commands_that_give_it(
