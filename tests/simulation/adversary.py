@@ -118,12 +118,17 @@ class Adversary:
 
     def _hint_revoked(self, vault: SimVault, *, often: float = 0.4) -> None:
         """Event Grid may tell, and soon."""
-        if self.chance.random() < often and self.world.is_up and not vault.faults:
+        if self.chance.random() < often and self.world.is_up and not vault.faults and not self._is_left_alone(vault):
             checks = self.world.settings.checks
             within = (2 * checks.deadline + checks.confirm_after).total_seconds() + 5
             quiet = self.oracle.prompt
             for watch in self.hint(vault):
                 quiet.expect_soon(watch, within=within)
+
+    def _is_left_alone(self, vault: SimVault) -> bool:
+        """Whether byokd may be waiting for a vault that failed: hints do not shorten that."""
+        rows = self.oracle.rows.versions.values()
+        return any(row.unverified is not None and row.target.key.host == vault.host for row in rows)
 
     def disable_during_a_check(self) -> None:
         """Just after a probe was answered, and the hint comes while that check still runs."""
@@ -301,10 +306,14 @@ class Adversary:
         if self.may_rotate(vault, name):
             self.change(vault, "rotate twice", name)
             vault.rotate(name)
-            self.later(lambda: vault.rotate(name) and None, often=1, within=1.5)
+            self.later(lambda: self._rotate_again(vault, name), often=1, within=1.5)
             self.later(lambda: self.hint(vault, name) and None, often=1, within=2.0)
             self.later(lambda: vault.strike(Mishap.STALE, "get", count=2), often=1, within=12.0)
             self.later(lambda: self.hint(vault, name) and None, often=1, within=13.0)
+
+    def _rotate_again(self, vault: SimVault, name: str) -> None:
+        if self.may_rotate(vault, name):
+            vault.rotate(name)
 
     def slow(self) -> None:
         vault, _ = self.place()

@@ -139,9 +139,14 @@ class PromptOracle:
                 return f"{account.id.name} is {account.state}, though {truth}"
             if truth is None and not row.is_well:
                 return f"not well: {row}"
-            if truth is None and not row.pinned and (newer := self._newer(row)) is not None:
+            # From a version that is refused nothing newer is adopted, also for accounts that another one still wraps.
+            adopts = not row.pinned and self._world.vaults.truth(self._current_of(row).target) is None
+            if truth is None and adopts and (newer := self._newer(row)) is not None:
                 return f"{account.id.name} is not on {newer}"
         return None
+
+    def _current_of(self, row: VersionRow) -> VersionRow:
+        return next(one for one in self._rows.versions.values() if one.watch == row.watch and one.current)
 
     def _newer(self, row: VersionRow) -> str | None:
         vault = self._world.vaults.vaults[row.target.key.host]

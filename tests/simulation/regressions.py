@@ -10,5 +10,10 @@ REGRESSIONS = {
     268: "a reload forgot how long a suspicion had stood, and the clock was set forward",
     460: "a suspicion whose commit was taken for lost stayed for ever, however often the version was usable",
     139: "a lane of rewraps that trouble of the store broke off before its first step was never opened again",
+    453: "a first denial whose commit was taken for lost had nobody else looked at before it counted",
+    1580: "a probe that opened beside the checks did not count between two odd answers",
+    1681: "a suspicion whose commit was taken for lost was confirmed by a clock that was set forward",
+    3322: "the same after another commit; and a slow denial after a quick one was looked at twice a second",
+    9803: "a key that came while the store stumbled was not watched until the next start",
     489: "two watches of one version confirm each other's denials, each on looks of its own",
 }

@@ -135,8 +135,8 @@ class VerdictOracle:
             return
         struck = {
             (other.target.tenant, other.target.key.host)
-            for other in [*self._rows.versions.values(), row]
-            if other.target.identity == identity and world.since_loss.get(other.id) == "Usable"
+            for other in self._rows.versions.values()
+            if other.target.identity == identity and (other.id == row.id or self._is_counted(other))
         }
         tenants, hosts = {tenant for tenant, _ in struck}, {host for _, host in struck}
         world.trace.count("denials by our own fault that the brake need not hold", 1)
@@ -144,6 +144,12 @@ class VerdictOracle:
             raise ViolatedError(
                 BRAKE, f"{row.target.key} was denied, though {identity} is refused by {len(hosts)} vaults"
             )
+
+    def _is_counted(self, row: VersionRow) -> bool:
+        """Whether a first denial by our own fault awaits its confirmation: what was seen, and stored before this."""
+        before = self._rows.before.get(row.id)
+        suspected = before is not None and before.suspicion is not None and before.outcome == "Usable"
+        return suspected and row.suspicion is not None and self._world.since_loss.get(row.id) == "Usable"
 
     def _excused(self, since: float) -> float:
         """How far the clock was set forward, for a process that was started since: nothing else tells it the time."""

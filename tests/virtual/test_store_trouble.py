@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from byokd.domain.vocabulary import State
 from byokd.ports import StoreUnavailableError
 from byokd.records import Settled
-from virtual.world import MINUTE, World, virtually
+from virtual.world import MINUTE, World, account_id, spec_of, virtually
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
@@ -125,3 +125,18 @@ async def test_rewraps_that_trouble_breaks_off_before_their_first_step_are_begun
         await world.until_told(account, "byokd.accountkey.rewrapped", within=3 * MINUTE)
         assert failed
         await world.assert_converged()
+
+
+@pytest.mark.parametrize("lost", ["create_account", "watch"])
+async def test_a_key_that_came_while_the_store_stumbled_is_watched(world: World, lost: str) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        world.store.after, world.store.fail_next = True, lost
+        if lost == "create_account":
+            with pytest.raises(StoreUnavailableError):
+                await world.service.registrar.apply(spec_of(1, key))
+        else:
+            await world.service.registrar.apply(spec_of(1, key))
+        assert world.store.failed == [lost]
+        vault.disable()
+        await world.until_told(account_id(1), "byokd.account.inaccessible", within=81)

@@ -22,6 +22,7 @@ from byokd.ports import (
     ServiceKeyMissingError,
     StaleError,
     Store,
+    StoreUnavailableError,
 )
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, WrapUnprovenError, rebound
 from byokd.runtime.admission import Admission, Placed, taken
@@ -106,14 +107,20 @@ class Registrar:
         clock: Clock,
         ids: Ids,
         on_change: Callable[[WatchId | None], Awaitable[None]],
+        on_doubt: Callable[[], None],
     ) -> None:
-        """Take the collaborators; `on_change` is awaited after a commit with the watch that it touched."""
+        """Take the collaborators.
+
+        `on_change` is awaited after a commit with the watch that it touched; `on_doubt` is called when it is not known
+        whether there was one.
+        """
         self._store = store
         self._account_keys = account_keys
         self._admission = admission
         self._clock = clock
         self._ids = ids
         self._on_change = on_change
+        self._on_doubt = on_doubt
 
     async def apply(
         self, spec: AccountSpec, silences: Silences | None = None, *, consent: Consent = Consent.NONE
@@ -129,7 +136,11 @@ class Registrar:
             StoreUnavailableError: whether anything was changed is unknown.
         """
         heard = silences or Silences()
-        result = await insist(spec, lambda: self._apply(spec, heard, consent))
+        try:
+            result = await insist(spec, lambda: self._apply(spec, heard, consent))
+        except StoreUnavailableError:
+            self._on_doubt()
+            raise
         if result.action not in {Action.UNCHANGED, Action.REFUSED}:
             _log.info("account-applied", account=str(spec.id), action=result.action)
         return result

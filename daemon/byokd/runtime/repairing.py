@@ -11,7 +11,7 @@ from byokd.domain.answers import Refused
 from byokd.domain.identifiers import IdentityName, TenantId, WatchId
 from byokd.domain.payload import Payload
 from byokd.domain.vocabulary import RefusalKind, State
-from byokd.ports import Clock, KeyTarget, StaleError, Store
+from byokd.ports import Clock, KeyTarget, StaleError, Store, StoreUnavailableError
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError, rebound
 from byokd.runtime.admission import UNWRAP, Admission
 from byokd.runtime.registrar import Action, Done, Result, insist
@@ -35,13 +35,15 @@ class Repairer:
         *,
         clock: Clock,
         on_change: Callable[[WatchId | None], Awaitable[None]],
+        on_doubt: Callable[[], None],
     ) -> None:
-        """Take the collaborators; `on_change` is awaited after a commit with each watch that it touched."""
+        """Take the collaborators; `on_change` and `on_doubt` are as those of the `Registrar`."""
         self._store = store
         self._account_keys = account_keys
         self._admission = admission
         self._clock = clock
         self._on_change = on_change
+        self._on_doubt = on_doubt
 
     async def repair(self, account: Account, *, identity: IdentityName | None, tenant: TenantId | None) -> Result:
         """Give an account another identity, tenant, or both; None leaves what it has. A refusal changes nothing.
@@ -61,7 +63,11 @@ class Repairer:
                 "the account has this identity and tenant already",
                 "give --identity, --tenant or both",
             )
-        result = await insist(wanted, lambda: self._repair(wanted))
+        try:
+            result = await insist(wanted, lambda: self._repair(wanted))
+        except StoreUnavailableError:
+            self._on_doubt()
+            raise
         if result.action is Action.REPAIRED:
             _log.warning("identity-repaired", account=str(spec.id), identity=identity, tenant=tenant)
         return result

@@ -74,6 +74,8 @@ class Scheduler:
         self._unwritten: set[WatchId] = set()
         self._flush_at = 0.0
         self._backlog_until = 0.0
+        self._in_doubt = False
+        self._resolve_at = 0.0
         self._bell = Bell()
         self._has_begun = False
         self._stopping = False
@@ -92,6 +94,7 @@ class Scheduler:
                 keeper = keeping.create_task(self._keeper.run(), name="paces")
                 async with asyncio.TaskGroup() as checks:
                     while not self._stopping:
+                        await self._resolve_doubt()
                         self._start_due(checks)
                         await self._flush()
                         await self._bell.wait(self._seconds_to_next())
@@ -171,12 +174,37 @@ class Scheduler:
         if not self._has_begun:
             # The vaults may not be claimed yet: what is read now would look taken over by our own claim.
             return
-        found = await self._store.watch(watch)
+        try:
+            found = await self._store.watch(watch)
+        except StoreUnavailableError:
+            self.doubt()
+            return
         if found is None:
             self._drop(watch)
         else:
             self._take(found, self._clock.monotonic() + max(0.0, due_in(found.due_at, self._clock.now())))
             self._bell.ring()
+
+    def doubt(self) -> None:
+        """Read all watches again as soon as the store allows, because one may have come that nobody could tell of."""
+        self._in_doubt = True
+        self._bell.ring()
+
+    async def _resolve_doubt(self) -> None:
+        """Take watches that have come; those that are gone are found out by their next check."""
+        if not self._in_doubt or self._clock.monotonic() < self._resolve_at:
+            return
+        try:
+            watches = await self._store.watches()
+        except StoreUnavailableError as error:
+            self._resolve_at = self._clock.monotonic() + STORE_RETRY_SECONDS
+            self._health.trouble(Component.STORE, str(error), hint=error.hint)
+            return
+        self._in_doubt = False
+        now, instant = self._clock.monotonic(), self._clock.now()
+        for watch in watches:
+            if watch.id not in self._roster.ids:
+                self._take(watch, now + max(0.0, due_in(watch.due_at, instant)))
 
     async def _load(self) -> None:
         """Take all watches; what is overdue is admitted at twice the steady rate, suspected denials first.
@@ -237,6 +265,8 @@ class Scheduler:
         until, due = self._flush_at, self._line.next_due()
         if due is not None and len(self._running) < self._settings.concurrency:
             until = min(until, due)
+        if self._in_doubt:
+            until = min(until, self._resolve_at)
         return max(0.0, until - now)
 
     def _start_due(self, checks: asyncio.TaskGroup) -> None:

@@ -246,9 +246,15 @@ class Service:
             clock=self.clock,
             ids=outside.ids,
             on_change=self._accounts_changed,
+            on_doubt=self.scheduler.doubt,
         )
         self.repairer = Repairer(
-            self.store, account_keys, admission, clock=self.clock, on_change=self._accounts_changed
+            self.store,
+            account_keys,
+            admission,
+            clock=self.clock,
+            on_change=self._accounts_changed,
+            on_doubt=self.scheduler.doubt,
         )
         self._join_values(account_keys)
 
