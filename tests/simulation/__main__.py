@@ -145,7 +145,8 @@ def _find(bug: str, seeds: range, jobs: int) -> Lived | None:
     begun = time.monotonic()
     found: list[Lived] = []
     with ProcessPoolExecutor(jobs) as pool:
-        doing = [pool.submit(_lives, chunk, bug) for chunk in _chunks(seeds, 5)]
+        # A pool of one has the next chunk begun before it is known whether the last one was enough.
+        doing = [pool.submit(_lives, chunk, bug) for chunk in _chunks(seeds, 5 if jobs > 1 else 1)]
         for done in as_completed(doing):
             found += [one for one in done.result() if one.invariant not in {None, ERROR}]
             if found:
