@@ -15,7 +15,7 @@ from kills.world import World
 FEW = 3
 """A call that is made no more often than this is work, not a look for work: its last time is another moment."""
 
-TRIES = 3
+TRIES = 8
 """How often to aim at a point that is not always passed, such as a look that came too late this time."""
 
 SHARES = {"sqlite": 1, "postgresql": 4}

@@ -58,8 +58,7 @@ async def test_nothing_is_lost_by_a_kill_before_or_after_a_port_call(
     record_property(f"{database} kill points", toll.aims)
     record_property(f"{database} kills", toll.kills)
     assert not toll.failures, "\n".join(toll.failures)
-    # Some points are passed by chance, such as a look for work that a ring came before: one of a few, or one in ten.
-    assert len(toll.missed) <= max(1, toll.aims // 10), f"not reached again: {toll.missed}"
+    assert toll.kills >= 0.9 * toll.aims, f"not reached again: {toll.missed}"
 
 
 @pytest.mark.parametrize("database", KINDS)

@@ -14,7 +14,7 @@ from simulation.bugs import BUGS
 from simulation.regressions import REGRESSIONS
 from simulation.seed import Lived, live
 
-CHUNKS, SEEDS = 6, 20
+CHUNKS, SEEDS = 8, 20
 PARTS = 3
 QUICKLY = 40
 """Seeds to look for a bug in, from the one that found it last; `make simulate BUG=all` looks again from the first."""
