@@ -5,12 +5,15 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from byokd.adapters.sql.outbox import contiguous
 from kills.daemons import Death
 from kills.points import AT_RANDOM, NOTHING, RECORD
 from kills.scenarios import Scenario
 from kills.snapshot import Snapshot, snapshot, unfinished
 from kills.verifying import END, check_chain, check_heard, check_history, check_retained, read_retained
 from kills.world import PATIENCE_SECONDS, POLL_SECONDS, World
+
+MARKER = "service/marker"
 
 LINGER_SECONDS = 0.7
 """After all shows as wanted: for old wraps to settle, the rest to be published, the marker to move."""
@@ -19,6 +22,7 @@ LINGER_SECONDS = 0.7
 async def record(world: World, scenario: Scenario) -> list[str]:
     """Play the scenario without a death; give the points that were reached, each `port.method:side:number of call`."""
     await come_to_rest(world)
+    await _alive(world, _marked(world))
     await _begin(world, scenario, RECORD)
     await _alive(world, _played(world, scenario))
     points = list(dict.fromkeys(world.daemon.traced()))
@@ -144,6 +148,18 @@ async def _alive(world: World, doing: Coroutine[Any, Any, None]) -> None:
         for one in (task, dying):
             one.cancel()
         await asyncio.wait({task, dying})
+
+
+async def _marked(world: World) -> None:
+    """Wait for the marker too: it comes after the last event, and would be taken for the next scenario's doing."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with world.database.living() as connection:
+                number = None if unfinished(connection) else contiguous(connection)
+            markers = [one.event for one in world.subscriber.on(f"{world.prefix}/{MARKER}")]
+            if [marker["number"] for marker in markers if "number" in marker][-1:] == [number]:
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def _at_rest(world: World) -> None:

@@ -10,6 +10,10 @@ from typing import Any
 import aiomqtt
 
 PATIENCE_SECONDS = 15
+"""How long to wait for news: as long as some come, the machine may be only slow."""
+
+MOST_SECONDS = 90
+"""How long to wait in all: what comes may not be what is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +34,11 @@ class Subscriber:
         return [message for message in self.heard if message.topic == topic]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(MOST_SECONDS):
             while not condition():
                 self._news.clear()
-                await self._news.wait()
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await self._news.wait()
 
     async def hears(self, topic: str, *, times: int = 1) -> list[Heard]:
         await self.until(lambda: len(self.on(topic)) >= times)
