@@ -214,6 +214,13 @@ def test_what_would_be_held_is_postponed_as_it_was() -> None:
     assert (only.verdicts, only.changes) == ({}, False)
 
 
+def test_what_was_held_is_written_when_it_is_postponed_because_it_may_have_been_settled() -> None:
+    before = Suspicion(Reason.ACCESS_DENIED, "refused", NOW - POLICY.confirm_after, held_since=NOW)
+    on = watch(replace(FRESH, suspicion=before))
+    later = postponed(on, _held(on), now=NOW, wait=POLICY.confirm_after)
+    assert (later.verdicts, later.changes) == ({}, True)
+
+
 def _held(on):  # noqa: ANN001, ANN202 - a watch, and the decision
     return decide(on, look(on, refused(RefusalKind.ACCESS_DENIED)), now=NOW, policy=POLICY, jitter=0, braked=True)
 

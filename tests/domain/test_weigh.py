@@ -311,7 +311,7 @@ def test_under_the_brake_no_denial_is_ever_nearer_than_without_it_and_no_longer_
 def test_only_a_held_denial_can_be_applied_or_discarded_by_word(played: tuple, gap: timedelta) -> None:
     verdict, now = played
     assert applied(verdict, now=now + gap, detected_by=DetectedBy.OPERATOR) == verdict
-    assert discarded(verdict) == verdict
+    assert discarded(verdict, now=NOW) == verdict
 
 
 def test_a_held_denial_becomes_the_verdict_on_an_operators_word_or_begins_anew() -> None:
@@ -323,6 +323,9 @@ def test_a_held_denial_becomes_the_verdict_on_an_operators_word_or_begins_anew()
         held.number + 1,
         None,
     )
-    assert after(discarded(held), (denied(), NOW + HOUR)).suspicion == Suspicion(
-        Reason.ACCESS_DENIED, "denied: AccessDenied", NOW + HOUR
-    )
+    again = discarded(held, now=NOW + HOUR)
+    assert again.suspicion == Suspicion(Reason.ACCESS_DENIED, "denied: AccessDenied", NOW + HOUR)
+    assert replace(again, suspicion=None) == replace(held, suspicion=None)
+    early = after(again, (denied(), NOW + HOUR + CONFIRM / 2))
+    assert (early.outcome, early.suspicion) == (Outcome.USABLE, again.suspicion)
+    assert after(early, (denied(), NOW + HOUR + CONFIRM)).outcome is Outcome.DENIED

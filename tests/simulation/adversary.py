@@ -9,7 +9,6 @@ from byokd.domain.answers import WRAPPING_OPERATIONS
 from byokd.domain.identifiers import WatchId
 from byokd.domain.vocabulary import DetectedBy, Reason, RefusalKind
 from simulation.oracle import Oracle
-from simulation.rows import VersionRow
 from simulation.vaults import Look, SimVault
 from simulation.world import Customer, SimWorld
 from virtual.vaults import Mishap, Version
@@ -350,11 +349,12 @@ class Adversary:
         between.identities[identity] = self.chance.choice((RefusalKind.ACCESS_DENIED, Reason.TOKEN_UNAVAILABLE))
         self.world.lost_at = self.world.now
         versions, accounts = self.oracle.rows.versions, self.oracle.rows.accounts.values()
+        vaults = self.world.vaults.vaults
         wrapping = {account.version for account in accounts}
         self.world.since_loss = {
             row.id: row.outcome
             for row in versions.values()
-            if row.id in wrapping and row.is_well and not self._is_troubled(row)
+            if row.id in wrapping and row.is_well and not (vaults[row.target.key.host].is_troubled or row.retired)
         }
         self._between("identity lost", identity)
 
@@ -363,11 +363,6 @@ class Adversary:
             self._between("identity back", identity)
 
         self.later(mend)
-
-    def _is_troubled(self, row: VersionRow) -> bool:
-        """Whether the vault of a version would not answer, or is not asked."""
-        vault = self.world.vaults.vaults[row.target.key.host]
-        return bool(vault.faults) or vault.gone or vault.blocked or vault.latency > 0.5 or row.retired
 
     def lose_network(self) -> None:
         between = self.world.vaults.between

@@ -65,6 +65,11 @@ class SimVault(Vault):
     def touch(self) -> None:
         self.touched = asyncio.get_running_loop().time()
 
+    @property
+    def is_troubled(self) -> bool:
+        """Whether it does not answer who asks, or not soon."""
+        return bool(self.faults) or self.gone or self.blocked or self.latency > 0.5
+
     def truth(self, target: KeyTarget) -> RefusalKind | Reason | None:
         """What an unwrap of what this version wrapped gives, but for bad luck; None: it opens."""
         return Reason.NAME_NOT_RESOLVED if self.gone else self.refusal("unwrapKey", target)

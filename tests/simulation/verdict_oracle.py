@@ -146,10 +146,14 @@ class VerdictOracle:
             )
 
     def _is_counted(self, row: VersionRow) -> bool:
-        """Whether a first denial by our own fault awaits its confirmation: what was seen, and stored before this."""
+        """Whether our own fault struck a customer, and byokd can know: it is stored, or its vault answers who asks."""
+        if self._world.since_loss.get(row.id) != "Usable":
+            return False
         before = self._rows.before.get(row.id)
-        suspected = before is not None and before.suspicion is not None and before.outcome == "Usable"
-        return suspected and row.suspicion is not None and self._world.since_loss.get(row.id) == "Usable"
+        vault = self._world.vaults.vaults[row.target.key.host]
+        assert isinstance(vault, SimVault)
+        is_asked = not (vault.is_troubled or row.retired) and vault.truth(row.target) is None
+        return (before is not None and before.suspicion is not None) or is_asked
 
     def _excused(self, since: float) -> float:
         """How far the clock was set forward, for a process that was started since: nothing else tells it the time."""

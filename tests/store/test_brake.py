@@ -1,6 +1,7 @@
 """The brake in the store: consulted, engaged, guarded, settled in batches, released."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from store.builders import IDENTITY, START, Stage, account_id, at, decision, den
 
 HOUR = timedelta(hours=1)
 FULL = frozenset(Customer(IDENTITY, TenantId(f"looked{n}"), VaultHost(f"l{n}.vault.azure.net")) for n in range(40))
-TERMS = BrakeTerms(Threshold(3, 0.2), BrakeMode.HOLD, HOUR, Sample(at(0.5), FULL))
+TERMS = BrakeTerms(Threshold(3, 0.2), BrakeMode.HOLD, HOUR, Sample(at(0.5), FULL), denied_since=at(0.75))
 
 
 def tenant(number: int) -> TenantId:
@@ -140,7 +141,7 @@ async def test_with_few_tenants_vaults_count_but_not_those_of_one_alone(fleet: F
 async def test_too_few_others_looked_at_is_too_early(fleet: Fleet) -> None:
     await fleet.join(1, 30)
     await fleet.suspect(1, 2, 3)
-    few = BrakeTerms(TERMS.threshold, BrakeMode.HOLD, HOUR, Sample(at(0.5), frozenset()))
+    few = replace(TERMS, sample=Sample(at(0.5), frozenset()))
     before = await fleet.stage.contents()
     assert await fleet.consult(few) is Ruling.WAIT
     assert await fleet.stage.contents() == before
@@ -149,7 +150,7 @@ async def test_too_few_others_looked_at_is_too_early(fleet: Fleet) -> None:
 async def test_observing_engages_and_lets_denials_count(fleet: Fleet) -> None:
     await fleet.join(1, 10)
     await fleet.suspect(1, 2, 3)
-    observing = BrakeTerms(TERMS.threshold, BrakeMode.OBSERVE, HOUR, TERMS.sample)
+    observing = replace(TERMS, mode=BrakeMode.OBSERVE)
     assert await fleet.consult(observing) is Ruling.APPLY
     assert await fleet.is_engaged()
 
@@ -268,18 +269,45 @@ async def test_confirming_applies_in_batches_that_can_be_broken_off_and_accounts
     assert (await fleet.told())[-1][1] == {"cause": "confirmed", "held": 5, "since": "2026-03-01T12:02:00.123Z"}
 
 
-async def test_discarding_forgets_and_only_later_denials_count(fleet: Fleet) -> None:
+async def test_what_is_discarded_is_a_first_denial_again_and_counts_until_a_look_ends_it(fleet: Fleet) -> None:
     await engaged(fleet, held=4)
     await fleet.suspect(5, minutes=3)
     done = await fleet.store.settle_held(ReleaseCause.DISCARDED, limit=500, now=at(7))
-    assert (done.settled, done.brake.engagement, done.brake.counts_from) == (4, None, at(7))
+    assert (done.settled, done.brake.engagement, done.brake.counts_from) == (4, None, None)
     for number in range(1, 5):
-        assert (await fleet.watch(number)).current_version.verdict.suspicion is None
+        again = (await fleet.watch(number)).current_version.verdict.suspicion
+        assert again == Suspicion(Reason.ACCESS_DENIED, "refused", at(7))
     assert await fleet.store.follow(limit=500, now=at(8)) == 0
-    await fleet.suspect(1, 2, minutes=8)
-    assert await fleet.consult(minutes=9) is Ruling.APPLY, "the fifth began before"
-    await fleet.suspect(3, minutes=8)
+    for number in (1, 2, 3):
+        await fleet.change(number, **usability(when=at(8)), suspicion=None)
+    assert await fleet.consult(minutes=9) is Ruling.APPLY, "two are left: the fourth and the fifth"
+    await fleet.suspect(1, minutes=9)
     assert await fleet.consult(minutes=9) is Ruling.HOLD
+
+
+async def test_once_an_operator_confirmed_only_later_denials_count(fleet: Fleet) -> None:
+    await engaged(fleet, held=4)
+    await fleet.suspect(5, minutes=3)
+    done = await fleet.store.settle_held(ReleaseCause.CONFIRMED, limit=500, now=at(7))
+    assert (done.settled, done.brake.engagement, done.brake.counts_from) == (4, None, at(7))
+    await fleet.suspect(6, 7, minutes=8)
+    assert await fleet.consult(minutes=9) is Ruling.APPLY, "the fifth began before"
+    await fleet.suspect(8, minutes=8)
+    assert await fleet.consult(minutes=9) is Ruling.HOLD
+
+
+async def test_who_was_denied_a_moment_ago_counts_like_those_that_await_it(fleet: Fleet) -> None:
+    """Of many whom a fault strikes the first are confirmed before the last are suspected."""
+    await fleet.join(1, 15)
+    await fleet.change(1, **denial(when=at(1)))
+    await fleet.change(2, **denial(Reason.KEY_DISABLED, when=at(1)))
+    await fleet.suspect(3)
+    assert await fleet.consult() is Ruling.APPLY, "a key that its customer disabled is not our doing"
+    await fleet.suspect(4)
+    assert await fleet.consult(replace(TERMS, denied_since=at(1.5))) is Ruling.APPLY, "that was long ago"
+    assert await fleet.consult() is Ruling.HOLD
+    ((_, data),) = await fleet.told()
+    assert (data["suspected"], data["customers"]) == (3, 14)
 
 
 async def test_without_an_engaged_brake_an_order_does_nothing(fleet: Fleet) -> None:

@@ -99,7 +99,11 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A customer with a denial, of a kind that our fault can cause, that awaits its confirmation or is held."""
+    """A customer with a denial, of a kind that our fault can cause, that counts for the tally.
+
+    It awaits its confirmation, is held, or was confirmed a moment ago: of many whom a fault strikes, the first are
+    confirmed before the last are suspected.
+    """
 
     customer: Customer
     reason: Reason
@@ -108,7 +112,7 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """How many customers have a key that is usable so far."""
+    """How many customers have a key that is usable so far, or was until a moment ago."""
 
     tenants: int
     vaults: int

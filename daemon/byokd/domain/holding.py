@@ -26,14 +26,18 @@ def held_now(watch: Watch, decision: Decision) -> frozenset[WrappingVersionId]:
 
 
 def postponed(watch: Watch, decision: Decision, *, now: datetime, wait: timedelta) -> Decision:
-    """Give a decision without what it would hold: that stays as it was, and is looked at again after `wait`."""
+    """Give a decision without what it would hold: that stays as it was, and is looked at again after `wait`.
+
+    What was held before is written although nothing changed: an operator may have settled it, and a write tells.
+    """
     held = held_now(watch, decision)
+    were_held = any(is_held(version.verdict) for version in watch.versions)
     verdicts = {version: verdict for version, verdict in decision.verdicts.items() if version not in held}
     return replace(
         decision,
         verdicts=verdicts,
         next_due=min(decision.next_due, now + wait),
-        changes=bool(verdicts) or decision.adoption is not None or decision.warnings != watch.warnings,
+        changes=were_held or bool(verdicts) or decision.adoption is not None or decision.warnings != watch.warnings,
     )
 
 

@@ -243,10 +243,12 @@ def applied(verdict: Verdict, *, now: datetime, detected_by: DetectedBy) -> Verd
     )
 
 
-def discarded(verdict: Verdict) -> Verdict:
-    """Give the verdict without its held denial: the next denial is a first one again."""
+def discarded(verdict: Verdict, *, now: datetime) -> Verdict:
+    """Give the verdict of which a held denial is a first one again, of now: only a look ends a suspicion."""
     held = verdict.suspicion
-    return verdict if held is None or held.held_since is None else replace(verdict, suspicion=None)
+    if held is None or held.held_since is None:
+        return verdict
+    return replace(verdict, suspicion=replace(held, since=now, held_since=None))
 
 
 def _changed(case: Weighing, to: Observation) -> Verdict:

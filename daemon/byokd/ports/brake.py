@@ -17,12 +17,14 @@ class BrakeTerms:
     Attributes:
         max_hold: how long a denial is held.
         sample: who was looked at lately.
+        denied_since: denials that were confirmed since then count like those that await it.
     """
 
     threshold: Threshold
     mode: BrakeMode
     max_hold: timedelta
     sample: Sample
+    denied_since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ class BrakeStore(Protocol):
     async def settle_held(self, cause: ReleaseCause, *, limit: int, now: datetime) -> Settlement:
         """Apply or discard at most `limit` held denials on an operator's word; with the last ones release the brake.
 
-        What is applied is a changed verdict, which accounts follow. `brake-released` tells how many there were in all.
-        Denials that began before do not count for the tally any more. Without an engaged brake nothing happens.
+        What is applied is a changed verdict, which accounts follow. What is discarded is a first denial again, of now:
+        it counts like any other until a look finds the key usable. `brake-released` tells how many there were in all.
+        Once denials were applied, those that began before do not count for the tally any more. Without an engaged brake
+        nothing happens.
         """
         ...

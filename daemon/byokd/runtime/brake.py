@@ -109,8 +109,15 @@ class Brakeman:
         self._waited_last = now
         return now - self._waits_since < patience
 
+    def lost(self, watch: Watch) -> None:
+        """Tell that what a check found could not be stored."""
+        if self._opinions is not None:
+            self._opinions.lost(watch)
+
     def noticed(self, before: Watch, after: Watch) -> None:
-        """Ask for second opinions on what a check has just committed."""
+        """Ask for second opinions on what a check has just committed, or found already stored."""
+        if self._opinions is not None:
+            self._opinions.heard(after)
         known = {version.id: version.verdict for version in before.versions}
         for version in after.versions:
             verdict = known.get(version.id)
@@ -168,7 +175,11 @@ class Brakeman:
     def _terms(self) -> BrakeTerms:
         settings = self._settings
         threshold = Threshold(settings.customers, settings.share)
-        return BrakeTerms(threshold, BrakeMode(settings.mode), settings.max_hold, self._lately.sample())
+        # In one round of checks, and the time to confirm what it found, a fault of ours strikes everybody it can.
+        policy = self._policy
+        round_ = policy.check_interval * (1 + policy.check_jitter) + policy.confirm_after
+        mode, sample = BrakeMode(settings.mode), self._lately.sample()
+        return BrakeTerms(threshold, mode, settings.max_hold, sample, denied_since=self._clock.now() - round_)
 
     def _note_engaged(self, brake: Brake) -> None:
         engagement = brake.engagement

@@ -26,7 +26,7 @@ from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.judge import Seen, judge
 from byokd.domain.verdict import Probe, Watch, WrappingVersion
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
-from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store, StoreUnavailableError
+from byokd.ports import Clock, KeyService, KeyTarget, Randomness, StaleError, Store, StoreUnavailableError
 from byokd.runtime.brake import Brakeman
 from byokd.runtime.doubts import Doubts
 from byokd.runtime.metrics import Metrics
@@ -144,7 +144,11 @@ class Checker:
         self._metrics.check_seconds.observe(self._clock.monotonic() - started)
         for answer in look.seen:
             self._metrics.checks.labels(judge(answer).outcome).inc()
-        checked = await self._conclude(watch, look)
+        try:
+            checked = await self._conclude(watch, look)
+        except (StaleError, StoreUnavailableError):
+            self._brakeman.lost(watch)
+            raise
         self._tell_doubts(checked, asked=started)
         return checked
 
@@ -166,6 +170,7 @@ class Checker:
         judged = await self._brakeman.decide(watch, look, now=now, jitter=jitter)
         decision = judged.decision
         if not decision.changes:
+            self._brakeman.noticed(watch, watch)
             return Checked(watch, decision, heard)
         try:
             committed = await self._store.commit_decision(

@@ -44,11 +44,27 @@ class SecondOpinions:
         self._apart = apart.total_seconds()
         self._asked: dict[IdentityName, float] = {}
         self._proved: dict[IdentityName, float] = {}
+        self._lost: dict[WatchId, float] = {}
+
+    def lost(self, watch: Watch) -> None:
+        """Note that what was found of a watch could not be stored: the brake does not count it yet."""
+        self._lost[watch.id] = self._clock.monotonic()
+
+    def heard(self, watch: Watch) -> None:
+        """Note that what was found of a watch is stored."""
+        self._lost.pop(watch.id, None)
 
     def are_owed(self, suspected: Watch) -> bool:
-        """Whether there are others to ask, and none were lately: another process began the suspicion, or it is old."""
+        """Whether others say more soon: a look was lost lately, or none was asked for though there is whom to ask.
+
+        The latter where another process began the suspicion, or it is old.
+        """
+        now = self._clock.monotonic()
+        self._lost = {watch: lost for watch, lost in self._lost.items() if self._is_lately(lost, now)}
+        if self._lost.keys() - {suspected.id}:
+            return True
         asked = self._asked.get(suspected.identity)
-        if asked is not None and self._clock.monotonic() - asked <= LATELY * self._apart:
+        if asked is not None and self._is_lately(asked, now):
             return False
         return next(others(suspected, self._scheduler.latest_due()), None) is not None
 
@@ -72,6 +88,9 @@ class SecondOpinions:
         for watch in islice(held, MOST_HELD):
             self._scheduler.advance(watch.id)
 
+    def _is_lately(self, then: float, now: float) -> bool:
+        return now - then <= LATELY * self._apart
+
     def _is_time(self, last: dict[IdentityName, float], identity: IdentityName) -> bool:
         now = self._clock.monotonic()
         if now - last.get(identity, -self._apart) < self._apart:
@@ -84,7 +103,7 @@ def others(suspected: Watch, watches: Iterable[Watch]) -> Iterator[Watch]:
     """Give other customers' watches, one per vault, whose looks would say most.
 
     Those of the same identity come before others, other tenants before the same one, and tenants take turns. Left out
-    is what is suspected or denied already.
+    is what is suspected or denied already, and would say nothing new.
     """
     vaults: dict[tuple[bool, bool], dict[TenantId, dict[VaultHost, Watch]]] = defaultdict(lambda: defaultdict(dict))
     for watch in watches:
@@ -98,4 +117,4 @@ def others(suspected: Watch, watches: Iterable[Watch]) -> Iterator[Watch]:
 
 def _is_well(watch: Watch) -> bool:
     verdicts = [version.verdict for version in watch.versions]
-    return all(verdict.outcome is Outcome.USABLE and verdict.suspicion is None for verdict in verdicts)
+    return any(verdict.outcome is Outcome.USABLE and verdict.suspicion is None for verdict in verdicts)

@@ -42,10 +42,10 @@ def consult(connection: Connection, terms: BrakeTerms, *, recorder: Recorder, no
     found = _locked(connection)
     if found.engagement is not None:
         return _consulted(found, terms, engaged_now=False)
-    suspects = counts.suspects(connection, found)
+    suspects = counts.suspects(connection, found, terms)
     if len({suspect.customer for suspect in suspects}) < terms.threshold.customers:
         return _consulted(found, terms, engaged_now=False)
-    crowds = counts.crowds(connection)
+    crowds = counts.crowds(connection, terms)
     finding = tally(suspects, crowds, terms.sample, terms.threshold)
     if finding is not None:
         begun = Engagement(EngagedBy.TALLY, now, terms.mode, finding, "")
@@ -71,8 +71,8 @@ def release_proved(connection: Connection, terms: BrakeTerms, *, recorder: Recor
     engagement = found.engagement
     if engagement is None or engagement.by is EngagedBy.OPERATOR or counts.is_unproved(connection, engagement):
         return found
-    suspects = counts.suspects(connection, found)
-    if tally(suspects, counts.crowds(connection), terms.sample, terms.threshold) is not None:
+    suspects = counts.suspects(connection, found, terms)
+    if tally(suspects, counts.crowds(connection, terms), terms.sample, terms.threshold) is not None:
         return found
     return _release(connection, found, engagement, ReleaseCause.PROOF, recorder=recorder, now=now)
 
@@ -152,7 +152,7 @@ def _release(
     recorder: Recorder,
     now: datetime,
 ) -> Brake:
-    counts_from = found.counts_from if cause is ReleaseCause.PROOF else now
+    counts_from = now if cause is ReleaseCause.CONFIRMED else found.counts_from
     settled = connection.scalar(select(brake.c.settled))
     _write(connection, found, {**_RELEASED, "released_at": now, "counts_from": counts_from})
     data: dict[str, JsonValue] = {"cause": str(cause), "held": settled, "since": instant(engagement.since)}
@@ -169,4 +169,4 @@ def _settled(row: AnyRow, cause: ReleaseCause, now: datetime) -> Verdict:
     verdict = verdict_of(row)
     if cause is ReleaseCause.CONFIRMED:
         return applied(verdict, now=now, detected_by=DetectedBy.OPERATOR)
-    return discarded(verdict)
+    return discarded(verdict, now=now)

@@ -24,7 +24,7 @@ from byokd.domain.brake import (
 )
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
 from byokd.domain.vocabulary import Outcome, Reason
-from byokd.ports.brake import BrakeReport, HeldDenial
+from byokd.ports.brake import BrakeReport, BrakeTerms, HeldDenial
 
 BRAKE = select(brake)
 """The one row."""
@@ -37,19 +37,32 @@ _USABLE = wrapping_versions.c.outcome == str(Outcome.USABLE)
 _SUSPECTED = wrapping_versions.c.suspicion_reason.is_not(None) & wrapping_versions.c.suspicion_reason.in_(_OURS)
 _OF_WATCH = wrapping_versions.c.watch == watches.c.id
 _LIVE = wrapping_versions.c.retired_at.is_(None) & IN_USE
+_DENIED = wrapping_versions.c.reason.is_not(None) & wrapping_versions.c.reason.in_(_OURS)
+_DENIED_LATELY = _DENIED & (wrapping_versions.c.since >= bindparam("denied_since"))
 _SUSPECTS = (
     select(
         watches.c.identity,
         watches.c.tenant,
         watches.c.host,
-        wrapping_versions.c.suspicion_reason,
-        wrapping_versions.c.suspicion_since,
+        wrapping_versions.c.suspicion_reason.label("why"),
+        wrapping_versions.c.suspicion_since.label("begun"),
     )
     .join_from(wrapping_versions, watches, _OF_WATCH)
     .where(_SUSPECTED, _USABLE, _LIVE)
 )
+_STRUCK = (
+    select(
+        watches.c.identity,
+        watches.c.tenant,
+        watches.c.host,
+        wrapping_versions.c.reason.label("why"),
+        wrapping_versions.c.since.label("begun"),
+    )
+    .join_from(wrapping_versions, watches, _OF_WATCH)
+    .where(_DENIED_LATELY, _LIVE)
+)
 _SIZES = (func.count(watches.c.tenant.distinct()), func.count(watches.c.host.distinct()))
-_WATCHED = IN_USE & exists().where(_OF_WATCH, wrapping_versions.c.retired_at.is_(None), _USABLE)
+_WATCHED = IN_USE & exists().where(_OF_WATCH, wrapping_versions.c.retired_at.is_(None), _USABLE | _DENIED_LATELY)
 _WHOLE = select(*_SIZES).where(_WATCHED)
 _OF_IDENTITIES = select(watches.c.identity, *_SIZES).where(_WATCHED).group_by(watches.c.identity)
 _ANY_HELD = select(wrapping_versions.c.id).join(watches, _OF_WATCH).where(HELD, _LIVE).limit(1)
@@ -57,8 +70,7 @@ _ANY_DENIED_SINCE = (
     select(wrapping_versions.c.id)
     .join(watches, _OF_WATCH)
     .where(
-        wrapping_versions.c.outcome == str(Outcome.DENIED),
-        wrapping_versions.c.reason.in_(_OURS),
+        _DENIED,
         wrapping_versions.c.since >= bindparam("begun"),
         _LIVE,
     )
@@ -92,26 +104,24 @@ def report(connection: Connection, *, limit: int) -> BrakeReport:
     return BrakeReport(brake_of(connection.execute(BRAKE).one()), number, oldest, denials)
 
 
-def suspects(connection: Connection, found: Brake) -> Sequence[Suspect]:
-    """Give who is suspected; not those whom an operator has judged already."""
-    wanted = _SUSPECTS
-    if found.counts_from is not None:
-        wanted = wanted.where(wrapping_versions.c.suspicion_since > found.counts_from)
+def suspects(connection: Connection, found: Brake, terms: BrakeTerms) -> Sequence[Suspect]:
+    """Give who is suspected, or was denied lately; not those whom an operator has judged already."""
+    rows = [*connection.execute(_SUSPECTS), *connection.execute(_STRUCK, {"denied_since": terms.denied_since})]
     return [
         Suspect(
-            Customer(IdentityName(row.identity), TenantId(row.tenant), VaultHost(row.host)),
-            Reason(row.suspicion_reason),
-            row.suspicion_since,
+            Customer(IdentityName(row.identity), TenantId(row.tenant), VaultHost(row.host)), Reason(row.why), row.begun
         )
-        for row in connection.execute(wanted)
+        for row in rows
+        if found.counts_from is None or row.begun > found.counts_from
     ]
 
 
-def crowds(connection: Connection) -> Crowds:
-    """Count the customers that have a key that is usable so far."""
-    tenants, hosts = connection.execute(_WHOLE).one()
+def crowds(connection: Connection, terms: BrakeTerms) -> Crowds:
+    """Count the customers that have a key that is usable so far, or was until lately."""
+    lately = {"denied_since": terms.denied_since}
+    tenants, hosts = connection.execute(_WHOLE, lately).one()
     counted: dict[IdentityName | None, Crowd] = {None: Crowd(tenants, hosts)}
-    for identity, of_tenants, of_hosts in connection.execute(_OF_IDENTITIES):
+    for identity, of_tenants, of_hosts in connection.execute(_OF_IDENTITIES, lately):
         counted[IdentityName(identity)] = Crowd(of_tenants, of_hosts)
     return counted
 

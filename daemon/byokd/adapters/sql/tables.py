@@ -335,6 +335,7 @@ _partial(
     wrapping_versions.c.watch,
     where=wrapping_versions.c.suspicion_reason.is_not(None),
 )
+_partial("ix_wrapping_versions_denied", wrapping_versions.c.since, where=wrapping_versions.c.reason.is_not(None))
 _partial(
     "ix_wrapping_versions_uncarried",
     wrapping_versions.c.number,

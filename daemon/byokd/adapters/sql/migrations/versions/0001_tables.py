@@ -144,6 +144,7 @@ def _wrapping_version_indexes() -> None:
     )
     suspected = sa.column("suspicion_reason").is_not(None)
     _partial("ix_wrapping_versions_suspected", "wrapping_versions", "watch", suspected)
+    _partial("ix_wrapping_versions_denied", "wrapping_versions", "since", sa.column("reason").is_not(None))
     _partial("one_current_version", "wrapping_versions", "watch", sa.column("is_current").is_(True), unique=True)
 
 
