@@ -12,7 +12,8 @@ from azure.identity.aio import ClientSecretCredential
 from azure.keyvault.keys.aio import KeyClient
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from byokd.emulator import Emulator, Network, Permission
+from byokd.emulator import ControlError, Emulator, Network, Permission
+from byokd.emulator.vocabulary import Access
 from byokd.emulator.world import HOME_TENANT
 from emulator.support import KEY, VAULT, Clock, Wire
 
@@ -138,6 +139,22 @@ async def test_refusal_names_caller_action_and_resource(vault: Emulator, wire: W
     assert "Action: 'Microsoft.KeyVault/vaults/keys/unwrap/action'" in message
     assert f"/providers/microsoft.keyvault/vaults/{VAULT}/keys/{KEY}'" in message
     assert f"Vault: {VAULT};location=westeurope" in message
+
+
+async def test_a_vault_goes_by_access_policies_or_by_roles_and_never_by_both(vault: Emulator, wire: Wire) -> None:
+    assert (await wire.send("GET", f"/keys/{KEY}")).status == 200
+    await vault.control.change_vault(VAULT, access=Access.POLICIES)
+    refused = await wire.send("GET", f"/keys/{KEY}")
+    assert (refused.status, refused.codes) == (403, ("Forbidden", "AccessDenied"))
+    assert f"oid={vault.world.principal('system').object_id}" in refused.body["error"]["message"]
+    with pytest.raises(ControlError, match="for all keys of a vault"):
+        await vault.control.grant(VAULT, key=KEY)
+    await vault.control.grant(VAULT, permissions=["get"])
+    assert (await wire.send("GET", f"/keys/{KEY}")).status == 200
+    assert (await wire.wrap(b"x")).codes == ("Forbidden", "AccessDenied")
+    await vault.control.change_vault(VAULT, access=Access.ROLES)
+    await vault.control.revoke(VAULT)
+    assert (await wire.send("GET", f"/keys/{KEY}")).codes == ("Forbidden", "ForbiddenByRbac")
 
 
 async def test_permission_can_be_given_for_one_key_only(vault: Emulator, wire: Wire) -> None:

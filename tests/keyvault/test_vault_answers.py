@@ -14,6 +14,7 @@ from byokd.domain.answers import WRAPPING_OPERATIONS, KeyFacts, NoAnswer, Refuse
 from byokd.domain.identifiers import IdentityName, TenantId
 from byokd.domain.vocabulary import Reason, RefusalKind
 from byokd.emulator import Dialect, FaultKind, Network
+from byokd.emulator.vocabulary import Access
 from byokd.ports import KeyTarget
 from keyvault.way import KEY, VAULT, Azure
 
@@ -143,6 +144,16 @@ async def test_revoked_role(azure: Azure) -> None:
     seen = await refusal(await azure.service.unwrap(target, wrapped))
     assert seen == (RefusalKind.ACCESS_DENIED, 403, "Forbidden", "ForbiddenByRbac")
     assert (await refusal(await azure.service.get(target)))[0] is RefusalKind.ACCESS_DENIED
+
+
+async def test_removed_access_policy(azure: Azure) -> None:
+    await azure.emulator.control.change_vault(VAULT, access=Access.POLICIES)
+    await azure.emulator.control.grant(VAULT)
+    target, wrapped = await azure.wrapped()
+    assert await azure.service.unwrap(target, wrapped) == b"probe"
+    await azure.emulator.control.revoke(VAULT, permissions=["unwrapKey"])
+    seen = await refusal(await azure.service.unwrap(target, wrapped))
+    assert seen == (RefusalKind.ACCESS_DENIED, 403, "Forbidden", "AccessDenied")
 
 
 @pytest.mark.parametrize(

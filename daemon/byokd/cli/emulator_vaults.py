@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from byokd.cli.emulator_control import act, given, json_option, say_key, say_vault
-from byokd.emulator.vocabulary import Curve, KeyType, Network
+from byokd.emulator.vocabulary import Access, Curve, KeyType, Network
 
 if TYPE_CHECKING:
     from byokd.emulator.client import ControlClient
@@ -50,6 +50,7 @@ def vault() -> None:
 @click.option("--soft-delete-days", type=click.IntRange(7, 90))
 @click.option("--purge-protection", is_flag=True, default=None)
 @click.option("--settle-seconds", type=float, help="How long deletions and recoveries of keys take to show.")
+@click.option("--access", type=click.Choice(list(map(str, Access))), help="Who decides over its keys.")
 @json_option
 def create_vault(name: str, **options: object) -> None:
     """Make a vault, empty and closed to everyone."""
@@ -88,6 +89,25 @@ def firewall(name: str, state: str) -> None:
     """Close a vault to us (on, or connection: public access off), or open it."""
     network = {"on": Network.FIREWALL, "off": Network.OPEN}.get(state, Network.CONNECTION)
     act(lambda control: control.change_vault(name, network=network), say_vault)
+
+
+@vault.command("access")
+@click.argument("name")
+@click.argument("kind", type=click.Choice(list(map(str, Access))))
+@json_option
+def access(name: str, kind: str) -> None:
+    """Have a vault go by role assignments or by its own access policies: what was granted by the other is void."""
+    act(lambda control: control.change_vault(name, access=Access(kind)), say_vault)
+
+
+@vault.command("reader")
+@click.argument("name")
+@click.argument("state", type=click.Choice(["on", "off"]))
+@click.option("--principal", default="system", show_default=True, metavar="NAME", help="By name, or an object id.")
+@json_option
+def reader(name: str, state: str, principal: str) -> None:
+    """Let an identity read the vault at Azure Resource Manager, or not any more."""
+    act(lambda control: control.set_reader(name, principal, present=state == "on"), say_vault)
 
 
 @vault.command("move")

@@ -10,7 +10,7 @@ from byokd.emulator.exchange import Answer, Asked
 from byokd.emulator.faults import Fault
 from byokd.emulator.tokens import LOGIN_HOST, TokenAuthority
 from byokd.emulator.vaults import Vault
-from byokd.emulator.vocabulary import ARM, FaultKind, Operation
+from byokd.emulator.vocabulary import ARM, Access, FaultKind, Operation
 from byokd.emulator.world import World
 
 ARM_HOST: Final = "management.azure.com"
@@ -90,7 +90,8 @@ class ArmService:
             "vaultUri": f"https://{vault.host}/",
             "enableSoftDelete": True,
             "softDeleteRetentionInDays": vault.soft_delete_days,
-            "enableRbacAuthorization": True,
+            "enableRbacAuthorization": vault.access is Access.ROLES,
+            "accessPolicies": _policies(vault, self._world.clock()),
             "provisioningState": "Succeeded",
         }
         if vault.purge_protection:
@@ -106,6 +107,18 @@ def _may_read(vault: Vault, claims: Mapping[str, object]) -> bool:
 def _resource(vault: Vault) -> dict[str, object]:
     kind = "Microsoft.KeyVault/vaults"
     return {"id": vault.resource_id, "name": vault.name, "type": kind, "location": vault.region}
+
+
+def _policies(vault: Vault, now: float) -> list[dict[str, object]]:
+    """The access policies, which stay there while the vault goes by roles."""
+    keys: dict[str, list[str]] = {}
+    for grant in vault.grants:
+        if grant.access is Access.POLICIES and grant.covers(grant.permission, None, now):
+            keys.setdefault(grant.object_id, []).append(str(grant.permission))
+    return [
+        {"tenantId": vault.tenant_id, "objectId": object_id, "permissions": {"keys": sorted(set(given))}}
+        for object_id, given in keys.items()
+    ]
 
 
 def _has_shape(asked: Asked, shape: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ from byokd.emulator.principals import Credentials, Federation
 from byokd.emulator.vaults import Attributes
 from byokd.emulator.vocabulary import (
     ENCRYPTION_USER,
+    Access,
     Curve,
     Dialect,
     FaultKind,
@@ -42,12 +43,14 @@ class CreateVault(Command):
     soft_delete_days: Annotated[int, Field(ge=7, le=90)] = 90
     purge_protection: bool = False
     settle_seconds: Annotated[float, Field(ge=0)] = 0.0
+    access: Access = Access.ROLES
 
 
 class ChangeVault(Command):
     """What is given is changed."""
 
     network: Network | None = None
+    access: Access | None = None
     tenant: Guid | None = None
     settle_seconds: Annotated[float | None, Field(ge=0)] = None
 

@@ -52,7 +52,7 @@ class VaultControl:
             soft_delete_days=wanted.soft_delete_days,
             purge_protection=wanted.purge_protection,
         )
-        vault.settle_seconds = wanted.settle_seconds
+        vault.settle_seconds, vault.access = wanted.settle_seconds, wanted.access
         return self._vault(vault)
 
     async def show_vault(self, request: web.Request) -> web.Response:
@@ -60,9 +60,10 @@ class VaultControl:
         return self._vault(self._named(request))
 
     async def change_vault(self, request: web.Request) -> web.Response:
-        """Network, tenant, or how long deletions take to show."""
+        """Network, who decides over it, tenant, or how long deletions take to show."""
         vault, change = self._named(request), await read_command(request, commands.ChangeVault)
         vault.network = vault.network if change.network is None else change.network
+        vault.access = vault.access if change.access is None else change.access
         vault.tenant_id = vault.tenant_id if change.tenant is None else self._world.tenant(change.tenant)
         vault.settle_seconds = vault.settle_seconds if change.settle_seconds is None else change.settle_seconds
         return self._vault(vault)

@@ -2,7 +2,7 @@
 
 from typing import TypedDict
 
-from byokd.emulator.vocabulary import Curve, FaultKind, KeyType, Network, Permission, PrincipalKind
+from byokd.emulator.vocabulary import Access, Curve, FaultKind, KeyType, Network, Permission, PrincipalKind
 
 
 class VersionState(TypedDict):
@@ -39,6 +39,7 @@ GrantState = TypedDict(
         "object_id": str,
         "permission": Permission,
         "key": str | None,
+        "access": Access,
         "from": float,
         "until": float | None,
     },
@@ -59,6 +60,7 @@ class VaultState(TypedDict):
     recovery_level: str
     settle_seconds: float
     network: Network
+    access: Access
     deleted: int | None
     keys: list[KeyState]
     deleted_keys: list[KeyState]
@@ -147,12 +149,14 @@ class VaultOptions(TypedDict, total=False):
     soft_delete_days: int
     purge_protection: bool
     settle_seconds: float
+    access: Access
 
 
 class VaultChange(TypedDict, total=False):
     """What can be changed of a vault."""
 
     network: Network
+    access: Access
     tenant: str
     settle_seconds: float
 

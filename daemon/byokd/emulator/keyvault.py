@@ -14,7 +14,7 @@ from byokd.emulator.key_operations import KeyOperations
 from byokd.emulator.refusals import Refusal
 from byokd.emulator.tokens import LOGIN_HOST, TokenAuthority
 from byokd.emulator.vaults import Vault
-from byokd.emulator.vocabulary import RBAC_ACTION, Dialect, FaultKind, Network, Operation, Permission
+from byokd.emulator.vocabulary import RBAC_ACTION, Access, Dialect, FaultKind, Network, Operation, Permission
 from byokd.emulator.world import World
 
 AUDIENCES: Final = frozenset(
@@ -120,21 +120,29 @@ class VaultService:
             raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", "The method is not allowed here.")
         permission, key = _PERMISSIONS[operation], asked.path[1] if len(asked.path) > 1 else None
         if not self._vault.allows(str(claims["oid"]), permission, key, self._world.clock()):
-            resource = self._vault.resource_id + (f"/keys/{key}" if key else "")
-            lines = (
-                "Caller is not authorized to perform action on resource.",
-                _PROPAGATION,
-                f"Caller: {caller}",
-                f"Action: '{RBAC_ACTION[permission]}'",
-                f"Resource: '{resource}'",
-                "Assignment: (not found)",
-                "DenyAssignmentId: null",
-                "DecisionReason: 'DeniedWithNoValidRBAC' ",
-                f"{where}\r\n",
-            )
-            raise refusals.forbidden("\r\n".join(lines), "ForbiddenByRbac")
+            raise self._forbidden(permission, key, caller)
         if "api-version" not in asked.query:
             raise refusals.bad_parameter("api-version must be specified")
+
+    def _forbidden(self, permission: Permission, key: str | None, caller: str) -> Refusal:
+        """What a caller without a permission is told, by roles or by access policies."""
+        where = f"Vault: {self._vault.name};location={self._vault.region}"
+        if self._vault.access is Access.POLICIES:
+            missing = f"No access policy gives the caller the permission '{permission}' on keys."
+            return refusals.forbidden(f"{missing}\r\nCaller: {caller}\r\n{where}", "AccessDenied")
+        resource = self._vault.resource_id + (f"/keys/{key}" if key else "")
+        lines = (
+            "Caller is not authorized to perform action on resource.",
+            _PROPAGATION,
+            f"Caller: {caller}",
+            f"Action: '{RBAC_ACTION[permission]}'",
+            f"Resource: '{resource}'",
+            "Assignment: (not found)",
+            "DenyAssignmentId: null",
+            "DecisionReason: 'DeniedWithNoValidRBAC' ",
+            f"{where}\r\n",
+        )
+        return refusals.forbidden("\r\n".join(lines), "ForbiddenByRbac")
 
     def _claims(self, asked: Asked) -> Mapping[str, object]:
         scheme, _, token = asked.headers.get("Authorization", "").partition(" ")

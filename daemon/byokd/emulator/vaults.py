@@ -6,7 +6,7 @@ from typing import Final
 
 from byokd.emulator import refusals
 from byokd.emulator.material import Material
-from byokd.emulator.vocabulary import KeyType, Network, Permission
+from byokd.emulator.vocabulary import Access, KeyType, Network, Permission
 
 DAY_SECONDS: Final = 86_400
 RSA_OPERATIONS: Final = ("encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey")
@@ -68,13 +68,17 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One permission of one principal, for the whole vault or one key, in force from `start` until `end`."""
+    """One permission of one principal, for the whole vault or one key, in force from `start` until `end`.
+
+    `access` is what it was given by: it counts while the vault goes by that.
+    """
 
     object_id: str
     permission: Permission
     key: str | None
     start: float
     end: float | None = None
+    access: Access = Access.ROLES
 
     def covers(self, permission: Permission, key: str | None, now: float) -> bool:
         """Whether this grant allows `permission` on `key` at `now`."""
@@ -98,6 +102,7 @@ class Vault:
     purge_protection: bool = False
     settle_seconds: float = 0.0
     network: Network = Network.OPEN
+    access: Access = Access.ROLES
     deleted: int | None = None
     tokens_from: int = 0
     keys: dict[str, Key] = field(default_factory=dict)
@@ -124,7 +129,10 @@ class Vault:
 
     def allows(self, object_id: str, permission: Permission, key: str | None, now: float) -> bool:
         """Whether a principal may do something now."""
-        return any(one.object_id == object_id and one.covers(permission, key, now) for one in self.grants)
+        return any(
+            one.access is self.access and one.object_id == object_id and one.covers(permission, key, now)
+            for one in self.grants
+        )
 
     def prune(self, now: float) -> None:
         """Forget the grants that have ended."""
@@ -133,14 +141,14 @@ class Vault:
     def grant(self, object_id: str, permissions: tuple[Permission, ...], key: str | None, start: float) -> None:
         """Give permissions from `start` on."""
         scope = key.lower() if key else None
-        self.grants += [Grant(object_id, permission, scope, start) for permission in permissions]
+        self.grants += [Grant(object_id, permission, scope, start, access=self.access) for permission in permissions]
 
     def revoke(self, object_id: str, permissions: tuple[Permission, ...], key: str | None, end: float) -> int:
         """Take permissions away at `end`; the number of grants that this ends. `key` None means wherever given."""
         scope, ended = key.lower() if key else None, 0
         for at, one in enumerate(self.grants):
             meant = one.object_id == object_id and one.permission in permissions and scope in (None, one.key)
-            if meant and (one.end is None or one.end > end):
+            if meant and one.access is self.access and (one.end is None or one.end > end):
                 self.grants[at], ended = replace(one, end=end), ended + 1
         return ended
 

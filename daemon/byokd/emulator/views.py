@@ -114,6 +114,7 @@ def vault_state(world: World, vault: Vault) -> VaultState:
             "object_id": one.object_id,
             "permission": one.permission,
             "key": one.key,
+            "access": one.access,
             "from": one.start,
             "until": one.end,
         }
@@ -130,6 +131,7 @@ def vault_state(world: World, vault: Vault) -> VaultState:
         "recovery_level": vault.recovery_level,
         "settle_seconds": vault.settle_seconds,
         "network": vault.network,
+        "access": vault.access,
         "deleted": vault.deleted,
         "keys": [key_state(vault, one) for one in vault.keys.values()],
         "deleted_keys": [key_state(vault, one) for one in vault.deleted_keys.values()],

@@ -67,6 +67,14 @@ class Network(StrEnum):
 
 
 @unique
+class Access(StrEnum):
+    """Who decides over a vault's keys: role assignments, or the vault's own access policies."""
+
+    ROLES = "roles"
+    POLICIES = "policies"
+
+
+@unique
 class PrincipalKind(StrEnum):
     """What a principal is."""
 

@@ -12,7 +12,7 @@ from byokd.emulator.faults import Faults
 from byokd.emulator.principals import Credentials, Principal, stable_id
 from byokd.emulator.refusals import WorldError, nothing_named
 from byokd.emulator.vaults import Vault
-from byokd.emulator.vocabulary import Dialect, Network, Permission, PrincipalKind
+from byokd.emulator.vocabulary import Access, Dialect, Network, Permission, PrincipalKind
 
 HOME_TENANT: Final = stable_id("tenant", "home")
 """The tenant of everything that names none."""
@@ -192,6 +192,11 @@ class World:
     ) -> Vault:
         """Give permissions, effective after `delay` seconds."""
         place = self.vault(vault)
+        if key is not None and place.access is Access.POLICIES:
+            raise WorldError(
+                f"the vault {place.name!r} goes by access policies, and those are for all keys of a vault",
+                "leave the key out, or have it go by roles: byokd emulator vault access",
+            )
         place.prune(self.clock())
         place.grant(self.object_id(principal, place), permissions, key, self.clock() + delay)
         return place
