@@ -167,7 +167,7 @@ def test_purge_protection_is_told_by_the_recovery_level(level: str | None, warne
     assert [(found.kind, found.version) for found in decision.warnings] == [
         (WarningKind.PURGE_PROTECTION_OFF, None)
     ] * warned
-    assert decision.events == ()
+    assert [event.type for event in decision.events] == [EventType.KEY_PURGE_PROTECTION_OFF] * warned
     on = replace(watch(), warnings=decision.warnings)
     assert seen_with(on, silent()).warnings == on.warnings, "this look could not tell"
     assert seen_with(on, facts()).warnings == ()

@@ -20,6 +20,8 @@ from virtual.world import MINUTE, World, spec_of
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
 NEAR_EXPIRY = "byokd.key.near-expiry"
+PURGE_PROTECTION_OFF = "byokd.key.purge-protection-off"
+NEW_VERSIONS_UNSEEN = "byokd.key.new-versions-unseen"
 SOME = timedelta(minutes=5)
 """In place of an hour, which would be thousands of polls."""
 
@@ -126,9 +128,26 @@ async def test_purge_protection_that_is_off_is_reported_at_registration_where_it
             assert [warning.partition(":")[0] for warning in result.warnings] == ["PurgeProtectionOff"]
             await asyncio.sleep(2 * MINUTE)
         assert set(await warnings_of(world, key)) == {WarningKind.PURGE_PROTECTION_OFF}
+        assert len(world.told_of_key(key, PURGE_PROTECTION_OFF)) == 1
         vault.key().recovery_level = "Recoverable"
         await asyncio.sleep(2 * MINUTE)
         assert await warnings_of(world, key) == {}
+
+
+async def test_what_is_lost_after_registration_is_told_and_costs_nobody_anything(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        await asyncio.sleep(2 * MINUTE)
+        assert world.bus.told_of_key(key) == []
+        vault.key().recovery_level = "Recoverable+Purgeable"
+        await asyncio.sleep(2 * MINUTE)
+        vault.revoke("get")
+        for _ in range(2):
+            await asyncio.sleep(2 * MINUTE)
+            await world.restart()
+        assert [event["type"] for event in world.bus.told_of_key(key)] == [PURGE_PROTECTION_OFF, NEW_VERSIONS_UNSEEN]
+        assert [event["type"] for event in world.told(account)] == ["byokd.account.created"]
 
 
 async def test_what_is_seldom_asked_is_forgotten_with_its_watch(world: World) -> None:

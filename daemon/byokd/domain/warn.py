@@ -15,6 +15,8 @@ from byokd.domain.vocabulary import EventType, WarningKind
 
 EVENTS: Mapping[WarningKind, EventType] = {
     WarningKind.NEWEST_VERSION_UNUSABLE: EventType.KEY_NEWEST_VERSION_UNUSABLE,
+    WarningKind.NEW_VERSIONS_UNSEEN: EventType.KEY_NEW_VERSIONS_UNSEEN,
+    WarningKind.PURGE_PROTECTION_OFF: EventType.KEY_PURGE_PROTECTION_OFF,
     WarningKind.KEY_EXPIRED: EventType.KEY_EXPIRED,
     WarningKind.NEAR_EXPIRY: EventType.KEY_NEAR_EXPIRY,
 }
