@@ -36,8 +36,14 @@ def used(*names: str, tenants: tuple[TenantId, ...] = (CONTOSO, FABRIKAM)) -> St
     return StoreLook("place", "0001", "0001", None, identities=frozenset(using), using=using)
 
 
-async def findings(platform: Platform, look: StoreLook, only: tuple[str, ...] = ()) -> list[Finding]:
-    identities = {name: one for name, one in platform.identities.items() if not only or name in only}
+async def findings(
+    platform: Platform, look: StoreLook, only: tuple[str, ...] = (), *, shared: bool = True
+) -> list[Finding]:
+    identities = {
+        name: one.model_copy(update={"shared": shared})
+        for name, one in platform.identities.items()
+        if not only or name in only
+    }
     settings = Settings(identities=identities)
     credentials = Credentials(identities, platform.outbound.tokens, clock=platform.clock)
     trial = CredentialsTrial(credentials, settings, platform.emulator.imds_environment())
@@ -173,6 +179,20 @@ async def test_the_end_of_a_certificate_is_told_ahead(platform: Platform) -> Non
     (soon, well) = await findings(platform, used("certified"))
     assert (soon.grade, well.grade) == (Grade.WARN, Grade.OK)
     assert soon.found.startswith("the certificate of certified ends on 20")
+
+
+async def test_a_certificate_that_does_not_hold_yet_is_named(platform: Platform) -> None:
+    made = own_certificate(platform.certificate, ends_in=timedelta(days=90), holds=timedelta(days=80))
+    platform.emulator.world.principal("certified").credentials = Proofs(certificates=(made.public,))
+    found = await findings(platform, used("certified"))
+    assert [one.found[:36] for one in found if one.grade is Grade.BAD][-1] == "the certificate of certified begins "
+
+
+async def test_an_identity_that_serves_several_tenants_without_being_shared_is_named(platform: Platform) -> None:
+    (warned, _) = await findings(platform, used("vendor"), shared=False)
+    assert warned.grade is Grade.WARN
+    assert warned.found.startswith("vendor is not shared, but serves customers of several tenants")
+    assert [one.grade for one in await findings(platform, used("vendor", tenants=(CONTOSO,)), shared=False)] == ["ok"]
 
 
 def test_every_code_has_a_hint() -> None:

@@ -42,7 +42,9 @@ class OwnCertificate:
     public: str
 
 
-def own_certificate(path: Path, *, key: int = 0, ends_in: timedelta = timedelta(days=90)) -> OwnCertificate:
+def own_certificate(
+    path: Path, *, key: int = 0, ends_in: timedelta = timedelta(days=90), holds: timedelta = timedelta(days=365)
+) -> OwnCertificate:
     """Write a self-signed certificate with its key, for its owner alone."""
     private, name = rsa_key(key), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "platform")])
     end = datetime.now(UTC) + ends_in
@@ -52,7 +54,7 @@ def own_certificate(path: Path, *, key: int = 0, ends_in: timedelta = timedelta(
         .issuer_name(name)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(end - timedelta(days=365))
+        .not_valid_before(end - holds)
         .not_valid_after(end)
         .sign(private, hashes.SHA256())
     )

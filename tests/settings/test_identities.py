@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from byokd.runtime.configuration import SettingsInvalidError, read_settings
-from byokd.runtime.identity_files import certificate_end
+from byokd.runtime.identity_files import certificate_times
 from byokd.settings.identities import names_by_resource_id
 from identity.proofs import own_certificate, private_pem, rsa_key, service_account_token
 
@@ -60,7 +60,7 @@ def test_every_kind_can_be_written(tmp_path: Path) -> None:
     assert [one.shared for one in identities.values()] == [*([False] * 5), True]
     assert identities["by-client"].client_id == GUID
     assert names_by_resource_id(identities) == {ARM_ID.lower(): "by-id"}
-    assert certificate_end(tmp_path / "app.pem") is not None
+    assert certificate_times(tmp_path / "app.pem") is not None
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_certificate_that_cannot_be_used_is_refused_before_the_start(
     assert f"[identities.platform] certificate_file: {named}" in said
     assert "write the path of a PEM file with the certificate and its RSA key" in said
     assert "BEGIN" not in said
-    assert certificate_end(tmp_path / "app.pem") is None
+    assert certificate_times(tmp_path / "app.pem") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no token", b"\xff.a.b", b"a.b"])

@@ -52,12 +52,13 @@ def flaw_of_token_file(path: Path) -> str | None:
     return None if text.strip().count(".") == 2 else f"holds no token (a JWT); {_RIGHT_TOKEN}"  # noqa: PLR2004
 
 
-def certificate_end(path: Path) -> datetime | None:
-    """Tell when the certificate of an identity ends; None when its file cannot be used."""
+def certificate_times(path: Path) -> tuple[datetime, datetime] | None:
+    """Tell from when and until when the certificate of an identity holds; None when its file cannot be used."""
     try:
-        return _certificate(path).not_valid_after_utc
+        certificate = _certificate(path)
     except _Unfit:
         return None
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def _certificate(path: Path) -> x509.Certificate:

@@ -10,7 +10,7 @@ from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
 from byokd.ports import StoreUnavailableError
 from byokd.ports.examining import Instruments, StoreLook
 from byokd.runtime.findings import Finding, bad, ok, warn
-from byokd.runtime.identity_files import certificate_end
+from byokd.runtime.identity_files import certificate_times
 from byokd.runtime.identity_words import WITHDRAWALS, hint_of
 from byokd.settings import IdentitySettings
 
@@ -40,6 +40,7 @@ async def examine_identities(
     had = [name for name, finding in zip(tried, found, strict=True) if finding is None]
     findings += [finding for finding in found if finding is not None]
     findings += _of_certificates({name: configured[name] for name in tried}, instruments.clock.now())
+    findings += _of_tenants(look, configured)
     return [*findings, *_well(instruments, look, had, configured)]
 
 
@@ -66,14 +67,36 @@ async def _tried(
 def _of_certificates(identities: Mapping[IdentityName, IdentitySettings], now: datetime) -> Sequence[Finding]:
     findings = []
     for name, settings in identities.items():
-        end = None if settings.certificate_file is None else certificate_end(settings.certificate_file)
-        if end is None or end > now + CERTIFICATE_NOTED:
+        times = None if settings.certificate_file is None else certificate_times(settings.certificate_file)
+        if times is None:
             continue
-        word, make = ("ended", bad) if end <= now else ("ends", warn)
-        found = f"the certificate of {name} {word} on {instant(end)}"
+        begin, end = times
         hint = f"register a new one with the application and put it into {settings.certificate_file}"
-        findings.append(make(IDENTITIES, found, hint=hint))
+        if begin > now:
+            hint = f"Entra ID refuses it until then: put one that holds now into {settings.certificate_file}"
+            findings.append(bad(IDENTITIES, f"the certificate of {name} begins on {instant(begin)}", hint=hint))
+        elif end <= now:
+            findings.append(bad(IDENTITIES, f"the certificate of {name} ended on {instant(end)}", hint=hint))
+        elif end <= now + CERTIFICATE_NOTED:
+            findings.append(warn(IDENTITIES, f"the certificate of {name} ends on {instant(end)}", hint=hint))
     return findings
+
+
+def _of_tenants(
+    look: StoreLook | StoreUnavailableError, configured: Mapping[str, IdentitySettings]
+) -> Sequence[Finding]:
+    """An identity that is not shared may serve several customers only where it was shared when they came."""
+    using = look.using if isinstance(look, StoreLook) else {}
+    return [
+        warn(
+            IDENTITIES,
+            f"{name} is not shared, but serves customers of several tenants: one's grant may serve another's account",
+            hint=f"set identities.{name}.shared, so that each key must name its account; or give each customer an "
+            "identity: byokd accounts repair",
+        )
+        for name, places in sorted(using.items())
+        if name in configured and not configured[name].shared and len({place.tenant for place in places}) > 1
+    ]
 
 
 def _well(
