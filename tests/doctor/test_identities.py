@@ -195,6 +195,15 @@ async def test_an_identity_that_serves_several_tenants_without_being_shared_is_n
     assert [one.grade for one in await findings(platform, used("vendor", tenants=(CONTOSO,)), shared=False)] == ["ok"]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+async def test_one_managed_identity_under_two_names_is_found_out(platform: Platform, shared: bool) -> None:  # noqa: FBT001 - drawn
+    look = used("machine", "user", "by-resource-id", tenants=(CONTOSO,))
+    wrong = [one for one in await findings(platform, look, shared=shared) if one.grade is not Grade.OK]
+    assert [one.found.partition(",")[0] for one in wrong] == (
+        [] if shared else ["by-resource-id and user are one managed identity"]
+    )
+
+
 def test_every_code_has_a_hint() -> None:
     for code in (None, "Unheard-of", "AADSTS1", "AADSTS1.via-user"):
         assert "see the identity in the settings" in hint_of(code)

@@ -89,6 +89,10 @@ class TokenTrial(Protocol):
         """
         ...
 
+    async def object_id(self, identity: IdentityName) -> str | None:
+        """Tell which managed identity that is in truth, by the token that it gives; None where none is to be had."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Instruments:

@@ -1,5 +1,7 @@
 """Whether tokens are to be had: got, and forgotten at once."""
 
+import base64
+import json
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -8,7 +10,7 @@ from byokd.adapters.identity.credentials import VIA, Credentials
 from byokd.adapters.identity.sources import NOBODY
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
 from byokd.ports import TokenUnavailableError
-from byokd.settings import Settings
+from byokd.settings import IdentitySettings, Settings
 
 INSTANCE_METADATA: Final = "http://169.254.169.254"
 """Where machines in Azure ask; azure-identity lets AZURE_POD_IDENTITY_AUTHORITY_HOST name another place."""
@@ -37,8 +39,7 @@ class CredentialsTrial:
     async def failure(self, identity: IdentityName, *, host: VaultHost | None, tenant: TenantId | None) -> str | None:
         """Get a token for a vault's cloud and forget it, or do what goes before that where no tenant is known."""
         settings = self._settings.identities[identity]
-        usual = _VAULTS_BESIDE.get(settings.authority, self._settings.vaults.allowed_suffixes[0])
-        suffix = usual if host is None else host.partition(".")[2]
+        scope = self._scope(settings, host)
         try:
             if tenant is None and settings.kind == "certificate":
                 self._credentials.make_ready(identity)
@@ -47,13 +48,30 @@ class CredentialsTrial:
                 await self._credentials.assertion(identity)
                 return None
             where = tenant or TenantId(settings.tenant or NOBODY)
-            await self._credentials.token(identity, scope=f"https://{suffix}/.default", tenant=where)
+            await self._credentials.token(identity, scope=scope, tenant=where)
         except TokenUnavailableError as error:
             is_before = tenant is None and settings.via is not None
             return f"{error.code}{VIA}{settings.via}" if is_before else error.code
         except (OSError, ValueError) as error:
             return type(error).__name__
         return None
+
+    async def object_id(self, identity: IdentityName) -> str | None:
+        """Read it from a token: it is no secret, and nothing rests on it but a warning, so no signature is proved."""
+        scope = self._scope(self._settings.identities[identity], None)
+        try:
+            token = await self._credentials.token(identity, scope=scope, tenant=TenantId(NOBODY))
+            payload = token.split(".")[1]
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        except (TokenUnavailableError, OSError, ValueError, IndexError, RecursionError):
+            return None
+        found = claims.get("oid") if isinstance(claims, dict) else None
+        return found.lower() if isinstance(found, str) else None
+
+    def _scope(self, settings: IdentitySettings, host: VaultHost | None) -> str:
+        usual = _VAULTS_BESIDE.get(settings.authority, self._settings.vaults.allowed_suffixes[0])
+        suffix = usual if host is None else host.partition(".")[2]
+        return f"https://{suffix}/.default"
 
 
 def endpoint_of(environment: Mapping[str, str]) -> str:

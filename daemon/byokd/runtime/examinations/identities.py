@@ -41,6 +41,7 @@ async def examine_identities(
     findings += [finding for finding in found if finding is not None]
     findings += _of_certificates({name: configured[name] for name in tried}, instruments.clock.now())
     findings += _of_tenants(look, configured)
+    findings += await _of_doubles(instruments, had, configured)
     return [*findings, *_well(instruments, look, had, configured)]
 
 
@@ -80,6 +81,28 @@ def _of_certificates(identities: Mapping[IdentityName, IdentitySettings], now: d
         elif end <= now + CERTIFICATE_NOTED:
             findings.append(warn(IDENTITIES, f"the certificate of {name} ends on {instant(end)}", hint=hint))
     return findings
+
+
+async def _of_doubles(
+    instruments: Instruments, had: Sequence[IdentityName], configured: Mapping[str, IdentitySettings]
+) -> Sequence[Finding]:
+    """One managed identity under several names, by client id and by resource id: only its tokens tell."""
+    managed = [name for name in had if configured[name].kind == "managed-identity"]
+    found = await asyncio.gather(*(instruments.tokens.object_id(name) for name in managed))
+    names: dict[str, list[str]] = {}
+    for name, object_id in zip(managed, found, strict=True):
+        if object_id is not None:
+            names.setdefault(object_id, []).append(name)
+    return [
+        bad(
+            IDENTITIES,
+            f"{' and '.join(same)} are one managed identity, and not all shared: what one customer granted would serve "
+            "another",
+            hint="name it once; or set shared for each, so that every key must name its account",
+        )
+        for same in names.values()
+        if len(same) > 1 and not all(configured[name].shared for name in same)
+    ]
 
 
 def _of_tenants(
