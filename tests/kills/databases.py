@@ -29,7 +29,8 @@ class Database:
     dead: Callable[[], AbstractContextManager[Connection]]
 
 
-KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.real("postgresql"))]
+SQLITE = "sqlite"
+KINDS = [SQLITE, pytest.param("postgresql", marks=pytest.mark.real("postgresql"))]
 
 
 class Databases:
@@ -40,7 +41,7 @@ class Databases:
         self._server: PostgreSQL | None = None
 
     def new(self, kind: str, directory: Path) -> Database:
-        if kind == "sqlite":
+        if kind == SQLITE:
             return _sqlite(directory / "byokd.db")
         if self._server is None:
             self._server = self._stack.enter_context(postgresql_server())

@@ -4,8 +4,8 @@ The daemon is the real one, over a real broker, real TLS and a real database; it
 of its ports, as the tests' own wiring orders, and is started again without orders.
 
 By default it dies on SQLite at the first call of every kind (which port, which method, before or after, with which kind
-of answer) that was recorded on both databases and at the last one of those that are made only a few times, in up to two
-of the scenarios that reach it, and of calls that only compute at one in four; on PostgreSQL at every fourth of all
+of answer) that two recordings reached, and at the last one of those that are made only a few times, in up to two of the
+scenarios that reach it, and of calls that only compute at one in four; on PostgreSQL at every fourth of all
 that. Each run tries others.
 `make kills` lets it die at every single call that was recorded, on both.
 """
