@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from byokd.domain.refusals import ROLE
 from byokd.domain.vocabulary import Reason
 
-_MENDS: Mapping[Reason, str] = {
+_MENDS: Mapping[Reason | None, str] = {
     Reason.KEY_DISABLED: "enable the key version in the vault",
     Reason.KEY_EXPIRED: "move the expiry date of the key version, or remove it",
     Reason.KEY_NOT_YET_VALID: "move the activation date of the key version, or remove it",
@@ -25,5 +25,5 @@ _THEN = "the account then works again by itself"
 
 def what_mends(reason: Reason | None) -> str:
     """Say what gives back an account that is Inaccessible for this reason."""
-    mend = None if reason is None else _MENDS.get(reason)
+    mend = _MENDS.get(reason)
     return f"{mend}; {_THEN}" if mend else f"byokd check ACCOUNT says what the vault answers; {_THEN} when it is mended"

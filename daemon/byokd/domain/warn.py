@@ -129,7 +129,7 @@ def near_expiry(sight: Sight) -> Iterable[WatchWarning]:
     """A wrapping version will soon expire. Another date is another warning; a date that has passed is none."""
 
     def told(facts: KeyFacts) -> WatchWarning | None:
-        if facts.expires is None or not sight.now < facts.expires <= sight.now + sight.near_expiry:
+        if facts.expires is None or facts.expires > sight.now + sight.near_expiry:
             return None
         message = f"expires at {_written(facts.expires)}; from then on it may no longer unwrap, and cannot wrap"
         return WatchWarning(WarningKind.NEAR_EXPIRY, facts.version, message, facts.expires)

@@ -91,9 +91,7 @@ def usable_but_flapping(case: Weighing) -> Verdict | None:
     """The probe opened, but the version came and went too often lately: it has to stay for a while first."""
     if case.seen.outcome is not Outcome.USABLE:
         return None
-    since = case.verdict.proving_since
-    if since is None or since > case.now:
-        since = case.now
+    since = _begun(case.verdict.proving_since, case.now)
     if case.now - since >= steadiness(case.verdict, case.policy, now=case.now):
         return None
     return replace(case.answered, suspicion=None, proving_since=since)
@@ -154,9 +152,7 @@ def held_by_the_brake(case: Weighing) -> Verdict | None:
     suspicion = case.verdict.suspicion
     if not (case.braked and case.was_usable and suspicion is not None and case.reason in OUR_FAULT_CAN_CAUSE):
         return None
-    since = suspicion.held_since
-    if since is None or since > case.now:
-        since = case.now
+    since = _begun(suspicion.held_since, case.now)
     if case.now - since >= case.policy.brake_max_hold:
         return None
     held = replace(suspicion, reason=case.reason, message=case.seen.message, held_since=since)
@@ -214,11 +210,8 @@ def confirm_after(reason: Reason, policy: Policy) -> timedelta:
 
 def steadiness(verdict: Verdict, policy: Policy, *, now: datetime) -> timedelta:
     """How long a denied version must be seen otherwise before that counts: nothing, unless it changes all the time."""
-    since = verdict.flipped_at
-    if since is None or not timedelta(0) <= now - since <= policy.flap_window:
-        return timedelta(0)
     beyond = verdict.flips - policy.flaps_free
-    if beyond < 0:
+    if beyond < 0 or not _flipped_lately(verdict, policy, now=now):
         return timedelta(0)
     # The exponent has a bound of its own: the longest wait is reached long before.
     return min(policy.recheck_first * (1 << min(beyond, 16)), policy.recheck_most)
@@ -270,11 +263,20 @@ def _changed(case: Weighing, to: Observation) -> Verdict:
 
 def _flipped(case: Weighing) -> Verdict:
     """Give the verdict that a denied version's other observation becomes, and count how often that happened lately."""
-    before = case.verdict.flipped_at
-    lately = before is not None and timedelta(0) <= case.now - before <= case.policy.flap_window
+    lately = _flipped_lately(case.verdict, case.policy, now=case.now)
     return replace(_changed(case, case.seen), flips=case.verdict.flips + 1 if lately else 1, flipped_at=case.now)
 
 
+def _flipped_lately(verdict: Verdict, policy: Policy, *, now: datetime) -> bool:
+    before = verdict.flipped_at
+    return before is not None and timedelta(0) <= now - before <= policy.flap_window
+
+
+def _begun(since: datetime | None, now: datetime) -> datetime:
+    """Say when something began: now, unless it stands already; what is from the future begins anew."""
+    return now if since is None else min(since, now)
+
+
 def _words(time: timedelta) -> str:
-    minutes, seconds = divmod(round(time.total_seconds()), 60)
-    return f"{minutes} min" if not seconds else f"{round(time.total_seconds())} s"
+    seconds = round(time.total_seconds())
+    return f"{seconds} s" if seconds % 60 else f"{seconds // 60} min"
