@@ -38,6 +38,7 @@ TABLE = [
     (refused(RefusalKind.NOT_FOUND), facts(V2), None, Outcome.DENIED, Reason.KEY_VERSION_NOT_FOUND),
     (MISMATCHED, facts(), facts(), Outcome.DENIED, Reason.PROBE_MISMATCH),
     (refused(RefusalKind.BAD_REQUEST), facts(), facts(), Outcome.DENIED, Reason.PROBE_MISMATCH),
+    (refused(RefusalKind.BAD_REQUEST), silent(), None, Outcome.UNVERIFIED, Reason.UNREADABLE_ANSWER),
     (refused(RefusalKind.WRONG_TENANT), None, None, Outcome.DENIED, Reason.WRONG_TENANT),
     (refused(RefusalKind.CONSENT_WITHDRAWN), None, None, Outcome.DENIED, Reason.CONSENT_WITHDRAWN),
     (
@@ -59,6 +60,9 @@ TABLE = [
 def test_the_verdict_table(probe: object, key: object, of: object, outcome: Outcome, reason: Reason | None) -> None:
     observation = judge(seen(probe, key=key, of=of))
     assert (observation.outcome, observation.reason) == (outcome, reason)
+    assert observation.message.isprintable()
+    bad = [answer.evidence for answer in (probe, of, None if key is of else key) if hasattr(answer, "evidence")]
+    assert observation.evidence == (() if outcome is Outcome.USABLE else tuple(bad))
 
 
 def test_the_table_reaches_every_reason_and_every_rule() -> None:
@@ -118,6 +122,17 @@ def test_validity_ends_with_the_instant_of_expiry_and_begins_with_that_of_not_be
     no = refused(RefusalKind.ACCESS_DENIED)
     assert judge(seen(no, of=facts(expires=NOW + SECOND))).reason is Reason.ACCESS_DENIED
     assert judge(seen(no, of=facts(not_before=NOW))).reason is Reason.ACCESS_DENIED
+
+
+def test_who_is_outside_its_validity_is_told_the_date() -> None:
+    no = refused(RefusalKind.ACCESS_DENIED)
+    assert "expired at 2026-11-05T12:00:00Z" in judge(seen(no, of=EXPIRED)).message
+    assert "not valid before 2026-11-05T12:00:01Z" in judge(seen(no, of=EARLY)).message
+
+
+def test_an_answer_that_no_rule_knows_is_a_defect_and_says_of_what_kind_it_is() -> None:
+    with pytest.raises(AssertionError, match="no rule covers str"):
+        judge(seen("an answer of another kind"))
 
 
 def test_the_same_evidence_is_not_told_twice() -> None:

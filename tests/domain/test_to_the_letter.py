@@ -69,6 +69,7 @@ def test_how_long_a_suspicion_had_stood_when_the_look_began_is_what_counts() -> 
     assert decided(suspected, NO).verdicts[WrappingVersionId(1)].outcome is Outcome.DENIED
     early = decided(suspected, NO, stood={WrappingVersionId(1): SECOND})
     assert early.verdicts.get(WrappingVersionId(1), suspected).outcome is Outcome.USABLE
+    assert early.next_due - NOW == POLICY.confirm_after / 10, "a look that began too early is soon made good"
 
 
 @pytest.mark.parametrize(("stood", "expected"), [(0, 5), (290, 5), (297, 3), (300, 5)])

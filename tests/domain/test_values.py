@@ -21,3 +21,4 @@ def test_every_reason_of_a_denial_has_its_remedy() -> None:
     general = what_mends(None)
     assert all(what_mends(reason) != general for reason in DENIALS)
     assert {what_mends(reason) for reason in TROUBLE} == {general}
+    assert general.startswith("byokd check ACCOUNT")

@@ -70,6 +70,38 @@ def test_a_version_is_near_its_expiry_within_thirty_days(left: timedelta, warned
     assert [event.type for event in decision.events] == [EventType.KEY_NEAR_EXPIRY] * warned
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (facts(expires=NOW), "expired at 2026-11-05T12:00:00Z"),
+        (facts(not_before=NOW + SECOND), "not valid before 2026-11-05T12:00:01Z"),
+        (facts(not_before=NOW), None),
+        (facts(expires=NOW, not_before=NOW + SECOND), "expired at 2026-11-05T12:00:00Z"),
+        (facts(recovery_level=None), "does not say whether purge protection is on"),
+        (facts(recovery_level="Purgeable"), "purge protection is off"),
+    ],
+)
+def test_what_is_amiss_is_told_from_its_very_instant_on_and_of_two_dates_the_final_one(
+    own: KeyFacts, expected: str | None
+) -> None:
+    found = [one.message for one in seen_with(watch(), own).warnings]
+    assert len(found) == (expected is not None)
+    assert all(expected in message for message in found)
+
+
+@pytest.mark.parametrize("kind", [WarningKind.KEY_EXPIRED, WarningKind.KEY_NOT_YET_VALID])
+def test_an_expired_or_early_version_stays_so_while_nobody_can_tell(kind: WarningKind) -> None:
+    on = replace(watch(), warnings=(WatchWarning(kind, V1, "before"),))
+    assert seen_with(on, None).warnings == seen_with(on, facts(), probe=silent()).warnings == on.warnings
+
+
+@pytest.mark.parametrize("newest", [None, silent()])
+def test_new_versions_stay_unseen_while_nobody_can_tell(newest: FactsAnswer | None) -> None:
+    on = replace(watch(), warnings=seen_with(watch(), NO).warnings)
+    assert [found.kind for found in on.warnings] == [WarningKind.NEW_VERSIONS_UNSEEN]
+    assert seen_with(on, newest).warnings == on.warnings
+
+
 def test_the_event_tells_the_date() -> None:
     (event,) = seen_with(watch(), facts(expires=SOON)).events
     assert event.data == {
@@ -133,6 +165,7 @@ def test_a_newer_version_of_a_pinned_key_is_a_warning_without_an_event_and_never
     on = watch(pinned=True)
     decision = pinned_sees(on, facts(V2))
     assert [(found.kind, found.version) for found in decision.warnings] == [(WarningKind.PINNED_VERSION_SUPERSEDED, V2)]
+    assert "names a version" in decision.warnings[0].message
     assert (decision.events, decision.adoption, decision.verdicts) == ((), None, {})
 
 
@@ -140,9 +173,10 @@ def test_a_newer_version_of_a_pinned_key_is_a_warning_without_an_event_and_never
     ("answer", "stays"),
     [
         (None, True), (silent(), True), (NO, True), (facts(V1), False), (facts(V2, enabled=False), False),
-        (facts(V2, created=NOW - 2 * HOUR), False),
+        (facts(V2, created=NOW - 2 * HOUR), False), (facts(V2, expires=NOW), False),
+        (facts(V2, expires=NOW + SECOND), True),
     ],
-    ids=["not asked", "no answer", "refused", "the newest", "unfit", "older"],
+    ids=["not asked", "no answer", "refused", "the newest", "unfit", "older", "expired", "not yet expired"],
 )  # fmt: skip
 def test_what_ends_the_warning_of_a_pinned_key(answer: FactsAnswer | None, stays: bool) -> None:  # noqa: FBT001
     on = replace(watch(pinned=True), warnings=pinned_sees(watch(pinned=True), facts(V2)).warnings)

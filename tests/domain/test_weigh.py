@@ -316,12 +316,16 @@ def test_only_a_held_denial_can_be_applied_or_discarded_by_word(played: tuple, g
 
 def test_a_held_denial_becomes_the_verdict_on_an_operators_word_or_begins_anew() -> None:
     held = braking(FRESH, (denied(), NOW), (denied(), NOW + CONFIRM))
-    word = applied(held, now=NOW + HOUR, detected_by=DetectedBy.OPERATOR)
-    assert (word.outcome, word.reason, word.number, word.suspicion) == (
-        Outcome.DENIED,
-        Reason.ACCESS_DENIED,
-        held.number + 1,
-        None,
+    word = applied(held, now=NOW + HOUR, detected_by=DetectedBy.HINT)
+    assert word == Verdict(
+        outcome=Outcome.DENIED,
+        reason=Reason.ACCESS_DENIED,
+        message="denied: AccessDenied",
+        since=NOW + HOUR,
+        number=held.number + 1,
+        detected_by=DetectedBy.HINT,
+        observed_at=NOW + HOUR,
+        recheck_from=NOW + HOUR,
     )
     again = discarded(held, now=NOW + HOUR)
     assert again.suspicion == Suspicion(Reason.ACCESS_DENIED, "denied: AccessDenied", NOW + HOUR)

@@ -1,0 +1,121 @@
+"""What only a close look at verdicts tells apart: all that one says, and to which side its bound itself belongs."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from byokd.domain.answers import Evidence
+from byokd.domain.judge import Observation
+from byokd.domain.verdict import Suspicion, Verdict
+from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
+from byokd.domain.weigh import PUNCTUAL, SLOW, steadiness, weigh
+from domain.scenes import (
+    FRESH,
+    HOUR,
+    NOW,
+    POLICY,
+    SECOND,
+    SOON,
+    after,
+    denied,
+    inaccessible,
+    unverified,
+    usable,
+)
+
+CONFIRM, WINDOW = POLICY.confirm_after, POLICY.flap_window
+TICK = timedelta(microseconds=1)
+NO = (Evidence("unwrapKey", status=403, code="Forbidden"),)
+FLAPPING = replace(inaccessible(), flips=POLICY.flaps_free, flipped_at=NOW)
+
+
+def test_a_confirmed_denial_says_what_was_seen_by_whom_and_what_it_rests_on() -> None:
+    suspected = replace(after(FRESH, (denied(), NOW)), flips=2, flipped_at=NOW - HOUR)
+    seen = replace(denied(Reason.KEY_DISABLED), evidence=NO)
+    now = NOW + CONFIRM
+    assert weigh(suspected, seen, now=now, policy=POLICY, detected_by=DetectedBy.HINT) == Verdict(
+        outcome=Outcome.DENIED,
+        reason=Reason.KEY_DISABLED,
+        message="denied: KeyDisabled",
+        since=now,
+        number=FRESH.number + 1,
+        detected_by=DetectedBy.HINT,
+        observed_at=now,
+        recheck_from=now,
+        evidence=NO,
+        flips=2,
+        flipped_at=NOW - HOUR,
+    )
+
+
+@pytest.mark.parametrize(("ago", "flips"), [(-TICK, 1), (0 * TICK, 6), (WINDOW, 6), (WINDOW + TICK, 1)])
+def test_a_flip_counts_on_when_the_one_before_lies_within_the_window_and_not_to_come(
+    ago: timedelta, flips: int
+) -> None:
+    free = replace(POLICY, flaps_free=10)
+    before = replace(FLAPPING, flips=5, flipped_at=NOW - ago)
+    assert weigh(before, usable(), now=NOW, policy=free, detected_by=DetectedBy.POLL).flips == flips
+
+
+@pytest.mark.parametrize(("ago", "seconds"), [(-TICK, 0), (0 * TICK, 10), (WINDOW, 10), (WINDOW + TICK, 0)])
+def test_a_version_has_to_stay_while_its_last_flip_lies_within_the_window(ago: timedelta, seconds: int) -> None:
+    assert steadiness(replace(FLAPPING, flipped_at=NOW - ago), POLICY, now=NOW) == seconds * SECOND
+
+
+@pytest.mark.parametrize(("beyond", "seconds"), [(-1, 0), (0, 10), (1, 20), (4, 160), (5, 300), (10_000, 300)])
+def test_how_long_it_has_to_stay_doubles_up_to_the_longest_wait(beyond: int, seconds: int) -> None:
+    often = replace(FLAPPING, flips=POLICY.flaps_free + beyond)
+    assert steadiness(often, POLICY, now=NOW) == seconds * SECOND
+
+
+def test_a_denial_counts_from_the_very_instant_at_which_its_wait_is_over() -> None:
+    over = NOW + CONFIRM * PUNCTUAL
+    assert after(FRESH, (denied(), NOW), (denied(), over - TICK)).outcome is Outcome.USABLE
+    assert after(FRESH, (denied(), NOW), (denied(), over)).outcome is Outcome.DENIED
+
+
+@pytest.mark.parametrize("slow", sorted(SLOW))
+def test_a_slow_denial_at_the_very_instant_of_a_quick_one_leaves_it_standing(slow: Reason) -> None:
+    assert after(FRESH, (denied(), NOW), (denied(slow), NOW)).suspicion == Suspicion(
+        Reason.ACCESS_DENIED, "denied: AccessDenied", NOW
+    )
+
+
+@given(st.permutations(SOON))
+def test_of_a_denied_version_every_further_reason_is_a_first_one(reasons: list[Reason]) -> None:
+    known, other, third = reasons[:3]
+    turns = after(inaccessible(known), (denied(other), NOW + HOUR), (denied(third), NOW + 2 * HOUR))
+    assert (turns.reason, turns.suspicion.reason, turns.suspicion.since) == (known, third, NOW + 2 * HOUR)
+    assert after(turns, (denied(third), NOW + 2 * HOUR + CONFIRM)).reason is third
+
+
+def test_what_is_held_is_told_with_the_reason_that_was_seen_last() -> None:
+    verdict = after(FRESH, (denied(), NOW))
+    for wait in (CONFIRM, 2 * CONFIRM):
+        verdict = _braked(verdict, denied(Reason.WRONG_TENANT), wait)
+    assert verdict.suspicion == Suspicion(Reason.WRONG_TENANT, "denied: WrongTenant", NOW, held_since=NOW + CONFIRM)
+
+
+def test_what_is_held_since_a_time_to_come_is_held_anew() -> None:
+    ahead = replace(FRESH, suspicion=Suspicion(Reason.ACCESS_DENIED, "no", NOW, held_since=NOW + HOUR))
+    assert _braked(ahead, denied(), CONFIRM).suspicion.held_since == NOW + CONFIRM
+
+
+def test_what_proves_itself_since_a_time_to_come_does_so_anew() -> None:
+    ahead = replace(FLAPPING, proving_since=NOW + HOUR)
+    assert after(ahead, (usable(), NOW)).proving_since == NOW
+
+
+def _braked(verdict: Verdict, seen: Observation, later: timedelta) -> Verdict:
+    return weigh(verdict, seen, now=NOW + later, policy=POLICY, detected_by=DetectedBy.POLL, braked=True)
+
+
+@pytest.mark.parametrize(("limit", "words"), [(HOUR, "60 min"), (90 * SECOND, "90 s"), (SECOND, "1 s")])
+def test_who_is_closed_by_silence_is_told_how_long_it_lasted(limit: timedelta, words: str) -> None:
+    closing = replace(POLICY, fail_closed_after=limit)
+    quiet = after(FRESH, (unverified(), NOW))
+    closed = weigh(quiet, unverified(), now=NOW + limit, policy=closing, detected_by=DetectedBy.POLL)
+    assert closed.message == f"the key could not be checked for {words}: TimedOut"
