@@ -178,6 +178,8 @@ def test_what_was_found_is_told_of_an_identity_when_it_is_about_one() -> None:
         "reasons": "AccessDenied",
     }
     assert replace(finding, identity=None).data()["identity"] is None
+    both = (Reason.ACCESS_DENIED, Reason.WRONG_TENANT)
+    assert replace(finding, reasons=both).data()["reasons"] == "AccessDenied,WrongTenant"
 
 
 def test_where_tenants_are_counted_several_vaults_of_one_are_one() -> None:

@@ -210,7 +210,8 @@ def test_a_version_that_flips_too_often_must_be_usable_for_a_while_before_that_c
 def test_a_denial_begins_the_proving_anew_and_silence_does_not() -> None:
     free, now = flapped(POLICY.flaps_free)
     proving = after(free, (denied(), now), (denied(), now + CONFIRM), (usable(), now + CONFIRM))
-    assert after(proving, (denied(), now + CONFIRM + SECOND)).proving_since is None
+    for reason in (Reason.ACCESS_DENIED, Reason.KEY_DISABLED):
+        assert after(proving, (denied(reason), now + CONFIRM + SECOND)).proving_since is None
     assert after(proving, (unverified(), now + CONFIRM + SECOND)).proving_since == proving.proving_since
 
 
