@@ -89,6 +89,13 @@ def test_what_is_amiss_is_told_from_its_very_instant_on_and_of_two_dates_the_fin
     assert all(expected in message for message in found)
 
 
+@pytest.mark.parametrize("pinned", [False, True])
+def test_a_warning_concerns_its_version_or_the_key_as_it_is_watched(pinned: bool) -> None:  # noqa: FBT001 - in a table
+    on = watch(pinned=pinned)
+    assert on.concerned(WatchWarning(WarningKind.KEY_EXPIRED, V2, "of a version")) == KEY.at(V2)
+    assert on.concerned(WatchWarning(WarningKind.PURGE_PROTECTION_OFF, None, "of the key")) == on.key
+
+
 @pytest.mark.parametrize("kind", [WarningKind.KEY_EXPIRED, WarningKind.KEY_NOT_YET_VALID])
 def test_an_expired_or_early_version_stays_so_while_nobody_can_tell(kind: WarningKind) -> None:
     on = replace(watch(), warnings=(WatchWarning(kind, V1, "before"),))

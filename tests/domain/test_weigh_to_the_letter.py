@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from byokd.domain.answers import Evidence
 from byokd.domain.judge import Observation
-from byokd.domain.verdict import Suspicion, Verdict
+from byokd.domain.verdict import Suspicion, Unverified, Verdict
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.domain.weigh import PUNCTUAL, SLOW, steadiness, weigh
 from domain.scenes import (
@@ -71,6 +71,11 @@ def test_how_long_it_has_to_stay_doubles_up_to_the_longest_wait(beyond: int, sec
     assert steadiness(often, POLICY, now=NOW) == seconds * SECOND
 
 
+def test_the_longest_wait_is_reached_however_far_it_is_from_the_first() -> None:
+    far, often = replace(POLICY, recheck_first=SECOND / 1000, recheck_most=HOUR), replace(FLAPPING, flips=1000)
+    assert steadiness(often, far, now=NOW) == HOUR
+
+
 def test_a_denial_counts_from_the_very_instant_at_which_its_wait_is_over() -> None:
     over = NOW + CONFIRM * PUNCTUAL
     assert after(FRESH, (denied(), NOW), (denied(), over - TICK)).outcome is Outcome.USABLE
@@ -116,6 +121,34 @@ def _braked(verdict: Verdict, seen: Observation, later: timedelta) -> Verdict:
 @pytest.mark.parametrize(("limit", "words"), [(HOUR, "60 min"), (90 * SECOND, "90 s"), (SECOND, "1 s")])
 def test_who_is_closed_by_silence_is_told_how_long_it_lasted(limit: timedelta, words: str) -> None:
     closing = replace(POLICY, fail_closed_after=limit)
+    quiet = after(FRESH, (unverified(Reason.THROTTLED), NOW))
+    silence = replace(unverified(), evidence=NO)
+    assert weigh(quiet, silence, now=NOW + limit, policy=closing, detected_by=DetectedBy.POLL) == Verdict(
+        outcome=Outcome.DENIED,
+        reason=Reason.UNVERIFIED,
+        message=f"the key could not be checked for {words}: TimedOut",
+        since=NOW + limit,
+        number=FRESH.number + 1,
+        detected_by=DetectedBy.POLL,
+        observed_at=NOW + limit,
+        recheck_from=NOW + limit,
+        evidence=NO,
+        unverified=Unverified(Reason.TIMED_OUT, NOW, told=True),
+    )
+
+
+def test_silence_is_known_by_its_first_instant_and_its_last_reason() -> None:
     quiet = after(FRESH, (unverified(), NOW))
-    closed = weigh(quiet, unverified(), now=NOW + limit, policy=closing, detected_by=DetectedBy.POLL)
-    assert closed.message == f"the key could not be checked for {words}: TimedOut"
+    assert quiet.unverified == Unverified(Reason.TIMED_OUT, NOW)
+    other = after(quiet, (unverified(Reason.THROTTLED), NOW + SECOND))
+    assert other.unverified == Unverified(Reason.THROTTLED, NOW)
+    told = after(other, (unverified(), NOW + HOUR), (unverified(Reason.VAULT_ERROR), NOW + HOUR + SECOND))
+    assert told.unverified == Unverified(Reason.VAULT_ERROR, NOW, told=True)
+
+
+def test_a_proof_that_does_not_count_yet_nevertheless_clears_a_suspicion() -> None:
+    suspected = after(FLAPPING, (denied(Reason.KEY_DISABLED), NOW))
+    proving = after(suspected, (usable(), NOW + SECOND))
+    assert (proving.outcome, proving.suspicion, proving.proving_since) == (Outcome.DENIED, None, NOW + SECOND)
+    again = after(proving, (denied(Reason.KEY_DISABLED), NOW + HOUR))
+    assert again.reason is Reason.ACCESS_DENIED, "a first denial after the proof"

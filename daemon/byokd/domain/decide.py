@@ -167,8 +167,11 @@ def _events(
         }
         events.append(KeyEvent(EventType.KEY_VERSION_DETECTED, data))
     for event_type, warning in warn.news(watch.warnings, warnings):
-        identifier = watch.key if warning.version is None else watch.key.at(warning.version)
-        data = {"keyIdentifier": str(identifier), "message": warning.message, "detectedBy": str(detected_by)}
+        data = {
+            "keyIdentifier": str(watch.concerned(warning)),
+            "message": warning.message,
+            "detectedBy": str(detected_by),
+        }
         if warning.date is not None:
             data["expiresAt"] = instant(warning.date)
         events.append(KeyEvent(event_type, data))

@@ -149,6 +149,10 @@ class Watch:
         """The wrapping version that `current` names."""
         return next(version for version in self.versions if version.id == self.current)
 
+    def concerned(self, warning: WatchWarning) -> KeyIdentifier:
+        """Give what a warning is about: a version of the key, or the key as it is watched."""
+        return self.key if warning.version is None else self.key.at(warning.version)
+
     def is_newer(self, facts: KeyFacts) -> bool:
         """Tell whether a version was never adopted and is not older than the current one.
 

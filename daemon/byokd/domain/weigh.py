@@ -197,10 +197,8 @@ def weigh(
 ) -> Verdict:
     """Give the verdict after one more observation of its version."""
     case = Weighing(verdict, observation, now, policy, detected_by, braked, stood)
-    for rule in RULES:
-        if (weighed := rule(case)) is not None:
-            return weighed
-    raise AssertionError(f"no rule covers {observation.outcome}")
+    # The last rule has something to say of whatever the others pass over.
+    return next(weighed for rule in RULES if (weighed := rule(case)) is not None)
 
 
 def confirm_after(reason: Reason, policy: Policy) -> timedelta:
@@ -213,8 +211,9 @@ def steadiness(verdict: Verdict, policy: Policy, *, now: datetime) -> timedelta:
     beyond = verdict.flips - policy.flaps_free
     if beyond < 0 or not _flipped_lately(verdict, policy, now=now):
         return timedelta(0)
-    # The exponent has a bound of its own: the longest wait is reached long before.
-    return min(policy.recheck_first * (1 << min(beyond, 16)), policy.recheck_most)
+    # After so many doublings the longest wait is reached: more would be too long for a number.
+    most = (policy.recheck_most // policy.recheck_first).bit_length()
+    return min(policy.recheck_first * (1 << min(beyond, most)), policy.recheck_most)
 
 
 def applied(verdict: Verdict, *, now: datetime, detected_by: DetectedBy) -> Verdict:

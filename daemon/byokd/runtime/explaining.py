@@ -195,7 +195,7 @@ class Explainer:
             made = remedy(stated, self._case(watch, own))
             yield Advice("denial", str(stated), own.identifier, made)
         for warning in watch.warnings:
-            key = watch.key.at(warning.version) if warning.version else watch.key
+            key = watch.concerned(warning)
             made = remedy_of_warning(warning.kind, self._case_of(watch, key))
             yield Advice("warning", str(warning.kind), key, made)
 
