@@ -182,6 +182,15 @@ def test_a_proved_newer_version_is_adopted_and_told_of() -> None:
     assert decision.changes
 
 
+def test_of_several_versions_the_current_one_is_left_for_the_newer() -> None:
+    on = watch(FRESH, FRESH)
+    (event,) = saw(on, facts(V3), found=PROBE).events
+    assert event.data["previousKeyIdentifier"] == str(KEY.at(V2))
+    first, second = on.versions
+    later = replace(on, versions=(first, replace(second, created=NOW)))
+    assert candidate(later, facts(V3, created=NOW - SECOND), now=NOW) is None, "older than the current one"
+
+
 @pytest.mark.parametrize("probe", [NO, silent(), ProbeMismatched(Evidence("unwrapKey", status=200))])
 def test_nothing_is_adopted_while_the_current_version_does_not_unwrap(probe: object) -> None:
     assert saw(watch(), facts(V3), found=PROBE, probe=probe).adoption is None

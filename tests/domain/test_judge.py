@@ -11,6 +11,7 @@ from domain.scenes import NOW, OPENED, SECOND, TROUBLE, V2, facts, refused, seen
 MISMATCHED = ProbeMismatched(Evidence("unwrapKey", status=200))
 DISABLED = facts(enabled=False)
 EXPIRED = facts(expires=NOW)
+BOTH = facts(enabled=False, expires=NOW)
 EARLY = facts(not_before=NOW + SECOND)
 
 TABLE = [
@@ -21,6 +22,7 @@ TABLE = [
     (OPENED, EARLY, EARLY, Outcome.USABLE, None),
     (refused(RefusalKind.KEY_DISABLED), silent(), None, Outcome.DENIED, Reason.KEY_DISABLED),
     (refused(RefusalKind.ACCESS_DENIED), DISABLED, DISABLED, Outcome.DENIED, Reason.KEY_DISABLED),
+    (refused(RefusalKind.ACCESS_DENIED), BOTH, BOTH, Outcome.DENIED, Reason.KEY_DISABLED),
     (refused(RefusalKind.ACCESS_DENIED), EXPIRED, EXPIRED, Outcome.DENIED, Reason.KEY_EXPIRED),
     (refused(RefusalKind.ACCESS_DENIED), EARLY, EARLY, Outcome.DENIED, Reason.KEY_NOT_YET_VALID),
     (refused(RefusalKind.OPERATION_FORBIDDEN), facts(), None, Outcome.DENIED, Reason.KEY_OPERATION_NOT_PERMITTED),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from byokd.domain import warn
+from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
 from byokd.domain.vocabulary import EventType, Outcome, Reason, State, ValueKind, WarningKind
 from byokd.settings import CheckSettings
 from domain.scenes import DENIALS, TROUBLE
@@ -44,6 +45,11 @@ def test_every_value_has_its_row_and_says_what_it_means_and_what_to_do(heading: 
 def test_every_reason_is_of_a_denial_or_of_trouble() -> None:
     assert {*DENIALS, *TROUBLE, Reason.UNVERIFIED} == set(Reason)
     assert not set(DENIALS) & set(TROUBLE)
+
+
+def test_the_brake_holds_the_kinds_that_the_page_names() -> None:
+    (named,) = re.findall(r"a kind that our own fault can cause \(([^)]*)\)", PAGE)
+    assert set(re.findall(r"`(\w+)`", named)) == OUR_FAULT_CAN_CAUSE
 
 
 def test_the_events_of_warnings_are_those_that_are_published() -> None:

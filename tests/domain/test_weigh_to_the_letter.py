@@ -11,7 +11,7 @@ from byokd.domain.answers import Evidence
 from byokd.domain.judge import Observation
 from byokd.domain.verdict import Suspicion, Unverified, Verdict
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
-from byokd.domain.weigh import PUNCTUAL, SLOW, steadiness, weigh
+from byokd.domain.weigh import SLOW, steadiness, weigh
 from domain.scenes import (
     FRESH,
     HOUR,
@@ -76,8 +76,8 @@ def test_the_longest_wait_is_reached_however_far_it_is_from_the_first() -> None:
     assert steadiness(often, far, now=NOW) == HOUR
 
 
-def test_a_denial_counts_from_the_very_instant_at_which_its_wait_is_over() -> None:
-    over = NOW + CONFIRM * PUNCTUAL
+def test_a_denial_counts_from_the_very_instant_at_which_its_wait_is_over_but_for_what_a_clock_is_slewed() -> None:
+    over = NOW + CONFIRM * 0.999
     assert after(FRESH, (denied(), NOW), (denied(), over - TICK)).outcome is Outcome.USABLE
     assert after(FRESH, (denied(), NOW), (denied(), over)).outcome is Outcome.DENIED
 
@@ -95,6 +95,17 @@ def test_of_a_denied_version_every_further_reason_is_a_first_one(reasons: list[R
     turns = after(inaccessible(known), (denied(other), NOW + HOUR), (denied(third), NOW + 2 * HOUR))
     assert (turns.reason, turns.suspicion.reason, turns.suspicion.since) == (known, third, NOW + 2 * HOUR)
     assert after(turns, (denied(third), NOW + 2 * HOUR + CONFIRM)).reason is third
+
+
+def test_a_usable_version_has_nothing_to_prove_however_often_it_flipped() -> None:
+    recovered = replace(FRESH, flips=POLICY.flaps_free + 1, flipped_at=NOW)
+    assert after(recovered, (usable(), NOW), (usable(), NOW + SECOND)) == recovered
+
+
+def test_what_the_brake_holds_is_confirmed_and_a_suspicion_is_not_held() -> None:
+    suspected = after(FRESH, (denied(), NOW))
+    assert _braked(suspected, denied(), SECOND) == suspected
+    assert _braked(suspected, denied(), CONFIRM).suspicion.held_since == NOW + CONFIRM
 
 
 def test_what_is_held_is_told_with_the_reason_that_was_seen_last() -> None:
