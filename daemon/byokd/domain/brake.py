@@ -208,7 +208,7 @@ def tally(suspects: Collection[Suspect], crowds: Crowds, sample: Sample, thresho
     The share is taken of all customers, of each identity's, and of those that were looked at lately: a fault of a
     moment ago was met by few of a thousand yet, but by all that were asked since.
     """
-    whole = crowds.get(None, Crowd(0, 0))
+    whole = crowds[None]
     for identity, group in _groups(suspects):
         crowd = crowds.get(identity, whole)
         suspected = _count(_customers(group), crowd.counted)
@@ -227,7 +227,7 @@ def tally(suspects: Collection[Suspect], crowds: Crowds, sample: Sample, thresho
 
 def is_too_early(suspects: Collection[Suspect], crowds: Crowds, sample: Sample, threshold: Threshold) -> bool:
     """Whether a tally that found nothing says nothing yet: enough are suspected, but too few others were looked at."""
-    whole = crowds.get(None, Crowd(0, 0))
+    whole = crowds[None]
     suspected = _customers(suspects)
     if _count(suspected, whole.counted) < threshold.customers or not _spans_customers(suspects, whole):
         return False
