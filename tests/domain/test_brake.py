@@ -176,6 +176,39 @@ def test_a_small_sample_says_nothing_yet_and_a_small_fleet_is_judged_whole() -> 
     assert not is_too_early(old, {None: Crowd(16, 16)}, sampled(13), THRESHOLD)
 
 
+def sampled_twice(healthy: int, *, identity: int = 0) -> Sample:
+    """Customers with two vaults each."""
+    return Sample(SINCE, frozenset(customer(1000 + n, vault, identity) for n in range(healthy) for vault in (0, 1)))
+
+
+def test_those_asked_lately_are_counted_as_customers_and_not_as_vaults() -> None:
+    crowds = {None: Crowd(1000, 2000), BOTH[0]: Crowd(1000, 2000)}
+    fresh = [suspect(n, vault, seconds=5) for n in range(93) for vault in (0, 1)]
+    found = tally(fresh, crowds, sampled_twice(83), THRESHOLD)
+    assert found == Finding(Counted.TENANTS, Among.LATELY_LOOKED_AT, None, 176, 93, (Reason.ACCESS_DENIED,))
+
+
+def test_a_fault_of_one_identity_is_seen_among_its_customers_that_were_asked_lately() -> None:
+    crowds = {None: Crowd(2000, 2000), BOTH[0]: Crowd(1000, 1000), BOTH[1]: Crowd(1000, 1000)}
+    sample = Sample(SINCE, sampled_twice(500, identity=1).customers | {customer(2000 + n) for n in range(10)})
+    found = tally([suspect(n, seconds=5) for n in range(20)], crowds, sample, THRESHOLD)
+    assert found == Finding(Counted.TENANTS, Among.LATELY_LOOKED_AT, BOTH[0], 30, 20, (Reason.ACCESS_DENIED,))
+
+
+def test_an_identity_of_few_tenants_is_judged_by_vaults_where_all_are_judged_by_tenants() -> None:
+    crowds = {None: Crowd(10, 40), BOTH[0]: Crowd(2, 10)}
+    found = tally([suspect(1), suspect(1, 1), suspect(2)], crowds, NOBODY, THRESHOLD)
+    assert found == Finding(Counted.VAULTS, Among.ALL, BOTH[0], 10, 3, (Reason.ACCESS_DENIED,))
+
+
+def test_whether_it_is_too_early_is_a_matter_of_customers_and_not_of_vaults() -> None:
+    fresh = [suspect(n, vault, seconds=5) for n in range(3) for vault in (0, 1)]
+    assert is_too_early(fresh, {None: Crowd(1000, 2000)}, sampled_twice(11), THRESHOLD)
+    old = [suspect(n, vault) for n in range(3) for vault in (0, 1)]
+    assert is_too_early(old, {None: Crowd(16, 40)}, sampled_twice(12), THRESHOLD)
+    assert not is_too_early(old, {None: Crowd(16, 40)}, sampled_twice(13), THRESHOLD)
+
+
 def test_who_engaged_it_and_the_mode_say_whether_it_holds() -> None:
     def held(mode: BrakeMode) -> list[EngagedBy | None]:
         engagements = [None, *(Engagement(by, NOW, mode, None, "") for by in EngagedBy)]
