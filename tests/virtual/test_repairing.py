@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from byokd.domain.accounts import AccountSpec
+from byokd.domain.accounts import AccountSpec, instant
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId
 from byokd.domain.vocabulary import State
 from byokd.ports import KeyTarget
@@ -115,6 +115,20 @@ async def test_an_account_joins_the_watch_that_the_other_identity_has_already(wo
         vault.grant()
         await asyncio.sleep(SETTLED)
         assert await _is_unwatched(world, key)
+
+
+async def test_an_account_is_well_since_it_joined_a_watch_and_not_since_that_is_well(world: World) -> None:
+    vault, key = vault_of(world, "contoso")
+    async with world.running():
+        await apply(world, spec_with(2, key, SPARE))
+        await asyncio.sleep(SETTLED)
+        account = await lost(world, vault, key)
+        lost_at = (await world.account(account)).since
+        assert (await repair(world, account, identity=SPARE)).action is Action.REPAIRED
+        found = (await world.account(account)).since
+        assert found > lost_at
+        await world.until_told_state(account, State.ACCESSIBLE, within=5)
+        assert world.told(account)[-1]["data"]["since"] == instant(found)
 
 
 async def _is_unwatched(world: World, key: KeyIdentifier) -> bool:

@@ -91,7 +91,7 @@ def create_account(
         created_at=now,
         updated_at=now,
     )
-    after, news = _judged(blank, spot)
+    after, news = _judged(blank, spot, now=now)
     change = Change.of(blank, after, [News(EventType.ACCOUNT_CREATED), *news], now=now)
     _insert(connection, change.after)
     store_key(connection, change.after, placement.sealed, now=now)
@@ -127,9 +127,11 @@ def _moved(account: Account, spot: Place) -> Account:
     )
 
 
-def _judged(account: Account, spot: Place) -> tuple[Account, list[News]]:
+def _judged(account: Account, spot: Place, *, now: datetime) -> tuple[Account, list[News]]:
     """Give the account in its new place under the verdict found there, and what there is to tell of that."""
     after, types = follow(account, spot.verdict)
+    if (after.state, after.reason) != (account.state, account.reason):
+        after = replace(after, since=now)  # the verdict may be much older: it was that of others until now
     if spot.version is None:
         after = replace(after, followed=0)
     return after, [News(type_, spot.verdict) for type_ in types]
@@ -204,7 +206,7 @@ def _rewrite(
     news: list[News] = []
     if placement is not None:
         spot = place(connection, spec, placement, now=now)
-        after, news = _judged(_moved(after, spot), spot)
+        after, news = _judged(_moved(after, spot), spot, now=now)
         after, mended = repaired(before, after)
         news = [*mended, *news]
     updated = News(EventType.ACCOUNT_UPDATED, detail={"changed": ",".join(_changed(before.spec, spec, placement))})
