@@ -413,3 +413,16 @@ async def test_another_location_needs_no_vault(world: World) -> None:
         calls = len(vault.called("wrapKey"))
         (moved,) = await apply(world, replace(spec_of(1, key), location="northeurope"))
         assert (moved.action, len(vault.called("wrapKey"))) == (Action.UPDATED, calls)
+
+
+async def test_an_account_does_not_leave_the_region_of_its_vault_afterwards_either(world: World) -> None:
+    _, key = vault_of(world, "contoso")
+    registry = Registry(VaultProperties("westeurope", soft_delete=True, purge_protection=True))
+    async with world.running():
+        world.service.registrar._admission._registry = registry
+        await world.register(key)
+        moved = await refused(world, replace(spec_of(1, key), location="northeurope"))
+        assert moved.message == "the vault is in the region westeurope, the account in northeurope"
+        registry.told = None
+        (result,) = await apply(world, replace(spec_of(1, key), location="northeurope"))
+        assert result.action is Action.UPDATED, "who cannot tell refuses nothing"

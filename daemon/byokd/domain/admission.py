@@ -105,23 +105,28 @@ def purgeable(candidate: Candidate) -> Objection | None:
     return Objection("the vault does not have soft-delete and purge protection on", made.text, made.commands)
 
 
-def elsewhere(candidate: Candidate) -> Objection | None:
+def apart(candidate: Candidate) -> Objection | None:
     """The vault is in another region than the account, as far as ARM tells."""
-    region = None if candidate.vault is None else candidate.vault.region
-    if region is None or region == candidate.location:
-        return None
-    return Objection(
-        f"the vault is in the region {region}, the account in {candidate.location}",
-        "use a key in a vault of the account's region: what the two share is then lost together, or not at all",
-    )
+    return elsewhere(candidate.location, candidate.vault)
 
 
-RULES: tuple[Rule, ...] = (unnamed, absent, of_wrong_kind, purgeable, elsewhere)
+RULES: tuple[Rule, ...] = (unnamed, absent, of_wrong_kind, purgeable, apart)
 
 
 def objection(candidate: Candidate) -> Objection | None:
     """Give the first objection, or None when the key may be taken if it proves itself."""
     return next((found for rule in RULES if (found := rule(candidate)) is not None), None)
+
+
+def elsewhere(location: str, vault: VaultProperties | None) -> Objection | None:
+    """Object to an account in another region than the vault of its key, as far as ARM tells that."""
+    region = None if vault is None else vault.region
+    if region is None or region == location:
+        return None
+    return Objection(
+        f"the vault is in the region {region}, the account in {location}",
+        "use a key in a vault of the account's region: what the two share is then lost together, or not at all",
+    )
 
 
 def unfit(facts: KeyFacts, now: datetime) -> Objection | None:

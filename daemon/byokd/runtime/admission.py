@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from byokd.domain.accounts import AccountSpec
-from byokd.domain.admission import Candidate, Consent, Objection, objection, unfit, ungranted
+from byokd.domain.admission import Candidate, Consent, Objection, elsewhere, objection, unfit, ungranted
 from byokd.domain.answers import KeyFacts, NoAnswer, Refused
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.payload import Payload
@@ -79,6 +79,18 @@ class Admission:
         """
         if spec.identity is not None and not await self._store.may_claim(spec, self.claim(spec)):
             raise taken(spec)
+
+    async def refuse_elsewhere(self, spec: AccountSpec) -> None:
+        """Refuse a location that is not that of the vault of the account's key, as far as ARM tells it.
+
+        Raises:
+            AccountRefusedError: it is another one.
+        """
+        if spec.customer_key is None:
+            return
+        target = KeyTarget(spec.customer_key.identity, spec.tenant, spec.customer_key.key)
+        if (why := elsewhere(spec.location, await self._vault(spec, target))) is not None:
+            raise _refused(why)
 
     async def place(self, spec: AccountSpec, payload: Payload, silences: Silences, consent: Consent) -> Placed:
         """Wrap an account key where the account is to be, after get, wrap and unwrap there were proved.

@@ -191,6 +191,8 @@ class Registrar:
         if present.spec.customer_key != spec.customer_key:
             payload = await self._open(present, silences)
             placed = await self._admission.place(spec, rebound(payload, spec.id), silences, consent)
+        elif present.spec.location != spec.location:
+            await self._admission.refuse_elsewhere(spec)
         changed = await self._store.update_account(
             present,
             spec,
