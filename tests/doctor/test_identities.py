@@ -188,6 +188,13 @@ async def test_a_certificate_that_does_not_hold_yet_is_named(platform: Platform)
     assert [one.found[:36] for one in found if one.grade is Grade.BAD][-1] == "the certificate of certified begins "
 
 
+async def test_a_certificate_that_no_account_uses_yet_is_looked_at_too(platform: Platform) -> None:
+    renew(platform, ends_in=timedelta(hours=-1))
+    ended, machine = await findings(platform, used("machine"))
+    assert (ended.grade, machine.grade) == (Grade.BAD, Grade.OK)
+    assert ended.found.startswith("the certificate of certified ended on 20")
+
+
 async def test_an_identity_that_serves_several_tenants_without_being_shared_is_named(platform: Platform) -> None:
     (warned, _) = await findings(platform, used("vendor"), shared=False)
     assert warned.grade is Grade.WARN

@@ -17,6 +17,10 @@ GUID = "00000000-0000-0000-0000-00000000dead"
 ARM_ID = f"/subscriptions/{GUID}/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/byokd-1"
 
 
+def guid(number: int) -> str:
+    return f"{GUID[:-1]}{number}"
+
+
 def said_of(tmp_path: Path, text: str) -> str:
     path = tmp_path / "byokd.toml"
     path.write_text(text)
@@ -38,16 +42,16 @@ def test_every_kind_can_be_written(tmp_path: Path) -> None:
         of_kind("managed-identity")
         + of_kind("managed-identity", resource_id=ARM_ID).replace("platform", "by-id")
         + of_kind("managed-identity", client_id=GUID.upper()).replace("platform", "by-client")
-        + of_kind("workload-identity", client_id=GUID, tenant=GUID, token_file=str(tmp_path / "token")).replace(
+        + of_kind("workload-identity", client_id=guid(1), tenant=GUID, token_file=str(tmp_path / "token")).replace(
             "platform", "pods"
         )
         + of_kind(
             "certificate",
-            client_id=GUID,
+            client_id=guid(2),
             certificate_file=str(tmp_path / "app.pem"),
             authority="login.microsoftonline.us",
         ).replace("platform", "certified")
-        + of_kind("cross-tenant", client_id=GUID, via="by-id").replace("platform", "vendor")
+        + of_kind("cross-tenant", client_id=guid(3), via="by-id").replace("platform", "vendor")
         + "shared = true\n"
     )
     identities = read_settings(path, {}).identities
@@ -61,6 +65,23 @@ def test_every_kind_can_be_written(tmp_path: Path) -> None:
     assert identities["by-client"].client_id == GUID
     assert names_by_resource_id(identities) == {ARM_ID.lower(): "by-id"}
     assert certificate_times(tmp_path / "app.pem") is not None
+
+
+def test_one_application_is_one_identity_however_it_proves_itself(tmp_path: Path) -> None:
+    own_certificate(tmp_path / "app.pem")
+    own_certificate(tmp_path / "other.pem", key=2)
+    certified, other, vendor = (
+        of_kind("certificate", client_id=GUID, certificate_file=str(tmp_path / "app.pem")),
+        of_kind("certificate", client_id=GUID.upper(), certificate_file=str(tmp_path / "other.pem")),
+        of_kind("managed-identity")
+        + of_kind("cross-tenant", client_id=GUID, via="platform").replace("platform]", "v]"),
+    )
+    alike = "are the same identity, and not both shared"
+    assert alike in said_of(tmp_path, certified + other.replace("platform]", "two]"))
+    assert alike in said_of(tmp_path, certified.replace("platform]", "one]") + "shared = true\n" + vendor)
+    path = tmp_path / "byokd.toml"
+    path.write_text(certified.replace("platform]", "one]") + "shared = true\n" + vendor + "shared = true\n")
+    assert set(read_settings(path, {}).identities) == {"one", "platform", "v"}
 
 
 @pytest.mark.parametrize(

@@ -447,7 +447,9 @@ class Settings(_Group):
         """Two names for one identity would let what one customer granted serve another after all."""
         named: dict[str, str] = {}
         for name, identity in self.identities.items():
-            alike = named.setdefault(identity.model_dump_json(exclude={"shared"}), name)
+            # A grant is to an application, by whatever kind, certificate or token that one proves itself.
+            granted = identity.client_id or str(identity.resource_id or "")
+            alike = named.setdefault(granted, name)
             if alike != name and not (identity.shared and self.identities[alike].shared):
                 raise ValueError(
                     f"identities.{alike} and identities.{name} are the same identity, and not both shared: what one "
