@@ -76,6 +76,10 @@ def test_closed_public_access_is_another_matter_than_a_missing_address() -> None
     assert first.startswith("az keyvault update --name contoso --public-network-access Enabled ")
 
 
+def test_a_vault_that_is_to_stay_in_its_new_tenant_is_followed_by_the_operator() -> None:
+    assert "`byokd accounts repair ACCOUNT --tenant TENANT`" in remedy(Reason.WRONG_TENANT, CASE).text
+
+
 def test_other_clouds_are_named_first() -> None:
     key = KeyIdentifier(VaultHost("contoso.vault.azure.cn"), "media", KeyVersion(VERSION))
     made = remedy(Reason.KEY_DISABLED, replace(CASE, key=key))

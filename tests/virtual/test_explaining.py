@@ -15,7 +15,7 @@ from byokd.domain.identifiers import AccountId
 from byokd.domain.vocabulary import Reason, RefusalKind
 from byokd.http.explain_route import explain_route
 from byokd.http.managed import Managed
-from virtual.vaults import Mishap
+from virtual.vaults import IDENTITY, Mishap
 from virtual.world import World, spec_of
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
@@ -189,6 +189,21 @@ async def test_a_vault_that_hangs_is_not_waited_for(world: World, printed: Calla
         assert found["versions"][0]["unverified"]["published"] is False
         assert found["remedies"][0]["commands"] == ["byokd doctor"]
     assert "no answer" in printed(found).output
+
+
+async def test_trouble_with_a_token_is_named_by_what_the_identity_met(
+    world: World, printed: Callable[..., Result]
+) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.strike(Reason.TOKEN_UNAVAILABLE)
+        await until_in(world, account, "unverified")
+        found = await document(world, account)
+    (remedy,) = found["remedies"]
+    assert (remedy["reason"], remedy["commands"]) == ("TokenUnavailable", ["byokd doctor"])
+    words = f"the identity {IDENTITY} gets no token (IdentityUnknown): add the identity to the settings"
+    assert words in " ".join(printed(found).output.split())
 
 
 async def test_an_account_under_the_system_key_says_so(world: World, printed: Callable[..., Result]) -> None:

@@ -301,7 +301,8 @@ class SimulatedKeyService:
             await asyncio.Event().wait()
         await asyncio.sleep(SLOWLY if fault is Mishap.SLOW else vault.latency)
         if isinstance(fault, Reason):
-            return NoAnswer(fault, Evidence(operation))
+            code = "IdentityUnknown" if fault is Reason.TOKEN_UNAVAILABLE else None
+            return NoAnswer(fault, Evidence(operation, code=code))
         kind = fault if isinstance(fault, RefusalKind) else vault.refusal(operation, target)
         if kind is not None:
             return Refused(kind, Evidence(operation, status=404 if kind is RefusalKind.NOT_FOUND else 403))

@@ -273,8 +273,8 @@ def _restore_odd_key(case: Case) -> Remedy:
 def _move_back(case: Case) -> Remedy:
     return _customer(
         f"move the vault {_word(_vault(case))} back to the tenant {_word(case.tenant)}, and give it its permissions "
-        "again; where it is meant to stay in the other tenant, the operator of byokd moves each account after it: "
-        "byokd accounts repair --help",
+        "again; where it is to stay, whoever runs byokd gives the account its tenant: `byokd accounts repair ACCOUNT "
+        "--tenant TENANT`",
         f"az keyvault update {_vault_name(case)} --set properties.tenantId={quote(case.tenant)}",
         portal=_place(case, "Properties", "Directory ID"),
     )

@@ -4,7 +4,7 @@ Everything comes from the store and from memory: a vault that does not answer is
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,6 +17,7 @@ from byokd.domain.vocabulary import AccountFault, Outcome, Reason, State
 from byokd.domain.weigh import confirm_after
 from byokd.ports import Clock, Store
 from byokd.records import Dossier
+from byokd.runtime.identity_words import hint_of
 from byokd.runtime.sightings import Sighted, Sighting, Sightings
 from byokd.settings import IdentitySettings, Settings
 
@@ -185,7 +186,10 @@ class Explainer:
             for about, reason in _troubles(standing.version):
                 told.add(reason)
                 case = self._case(watch, standing)
-                yield Advice(about, str(reason), standing.identifier, remedy(reason, case))
+                made = remedy(reason, case)
+                if reason is Reason.TOKEN_UNAVAILABLE and (code := _last_code(standing)) is not None:
+                    made = replace(made, text=f"the identity {watch.identity} gets no token ({code}): {hint_of(code)}")
+                yield Advice(about, str(reason), standing.identifier, made)
         own = next((one for one in versions if one.wraps_account), None)
         if own is not None and account.damage is not None:
             fault = AccountFault.ACCOUNT_KEY_DAMAGED
@@ -216,6 +220,12 @@ class Explainer:
             address=None if said is None else said.address,
             now=self._clock.now(),
         )
+
+
+def _last_code(standing: VersionStanding) -> str | None:
+    """Give the code of what the last look met; None when there was none since the start."""
+    answers = standing.looks[-1][1].answers if standing.looks else ()
+    return next((answer.code for answer in answers if answer.code), None)
 
 
 def _newest(watch: Watch, looks: tuple[Sighting, ...]) -> KeyVersion | None:
