@@ -6,12 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from byokd.adapters.sql.chain import Recorder
-from byokd.adapters.sql.store import SqlStore, open_inline
+from byokd.adapters.sql.store import SqlStore
 from byokd.ports import Auditor, Ids, StaleError, StoreUnavailableError
 from simulation.life import Life
 from simulation.trace import Trace
-from store.builders import CountingIds
-from store.builders import auditor as any_auditor
+from store.memory import Memory
 
 SAYS_NOTHING = frozenset({"record_due"})
 """A write after which every answer is as before."""
@@ -27,22 +26,12 @@ TIMED = {
 """Where time alone can make work: whether there is anything that it could make due."""
 
 
-class Database:
-    """One connection and one engine for all worlds of a process, with its compiled statements; empty for each."""
-
-    def __init__(self) -> None:
-        self._store = open_inline(CountingIds(), any_auditor())
-        self.runner = self._store._runner
-        self.raw: sqlite3.Connection = self.runner.writer.raw_connection().driver_connection  # type: ignore[attr-defined]
-        self._empty = sqlite3.connect(":memory:")
-        self.raw.execute("UPDATE store_identity SET id = 'simulated'")
-        self.raw.backup(self._empty)
+class Database(Memory):
+    """The same for all worlds of a process; empty for each."""
 
     def emptied(self, ids: Ids, auditor: Auditor) -> SqlStore:
         """Give a store over an empty database; the one before must not be used any more."""
-        if self.raw.in_transaction:
-            self.raw.rollback()
-        self._empty.backup(self.raw)
+        self.empty("simulated")
         return SqlStore(self.runner, Recorder(ids, auditor))
 
 

@@ -7,11 +7,12 @@ from typing import Self
 import psycopg
 import pytest
 
-from byokd.adapters.sql import SqlStore, open_inline, open_postgres, open_sqlite, schema, upgrade_database
+from byokd.adapters.sql import SqlStore, open_postgres, open_sqlite, schema, upgrade_database
 from byokd.adapters.sql.tables import metadata
 from byokd.settings import StoreSettings
 from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
 from store.builders import CountingIds, Stage, auditor
+from store.memory import empty_inline
 
 
 def settings_for(path: Path) -> StoreSettings:
@@ -107,6 +108,6 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
         url = request.getfixturevalue("reused").empty()
         store = open_postgres(StoreSettings(url=url), ids=CountingIds(), auditor=auditor())
     else:
-        store = open_inline(CountingIds(), auditor())
+        store = empty_inline(CountingIds(), auditor())
     yield Stage(store)
     await store.close()

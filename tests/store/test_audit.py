@@ -13,12 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from byokd.adapters.sql import SqlStore, open_inline, open_sqlite
+from byokd.adapters.sql import SqlStore, open_sqlite
 from byokd.adapters.sql.audit import Audit, export, reading
 from byokd.domain.chain import Defect, Flaw, ForgottenError, Heads, KnownHead
 from byokd.domain.vocabulary import EventType
 from store.builders import KEY, CountingIds, Stage, account_id, at, auditor, denial, finish, usability
 from store.conftest import settings_for
+from store.memory import empty_inline
 
 FIRST, SECOND = (account_id(number).topic for number in (1, 2))
 
@@ -272,7 +273,7 @@ VALUES = st.one_of(st.text(max_size=5), st.binary(max_size=40), st.integers(0, 9
 
 
 def _with_record(change: Callable[[Any, SqlStore], None]) -> list[Defect]:
-    store = open_inline(CountingIds(), auditor())
+    store = empty_inline(CountingIds(), auditor())
     try:
         finish(lived(Stage(store)))
         finish(store._runner.write(lambda connection: change(connection, store)))
@@ -325,7 +326,7 @@ class RecordMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage = Stage(open_inline(CountingIds(), auditor()))
+        self.stage = Stage(empty_inline(CountingIds(), auditor()))
         self.store = self.stage.store
         self.minute = 0
         self.known: list[KnownHead] = []

@@ -12,7 +12,6 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import select
 
-from byokd.adapters.sql import open_inline
 from byokd.adapters.sql.tables import identity_claims, watches
 from byokd.domain.accounts import Account, AccountSpec, CustomerKey
 from byokd.domain.identifiers import IdentityName, KeyIdentifier, TenantId, VaultHost
@@ -35,6 +34,7 @@ from store.builders import (
     placement,
     spec,
 )
+from store.memory import empty_inline
 
 OTHERS = TenantId("99999999-2222-3333-4444-555555555555")
 SPARE = IdentityName("spare")
@@ -207,7 +207,7 @@ class Customers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage = Stage(open_inline(CountingIds(), auditor()))
+        self.stage = Stage(empty_inline(CountingIds(), auditor()))
         self.store = self.stage.store
         self.minute = 0
         self.seen: list[Account] = []

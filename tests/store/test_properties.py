@@ -9,7 +9,6 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import text
 
-from byokd.adapters.sql import open_inline
 from byokd.domain.accounts import Account
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.verdict import Watch
@@ -36,6 +35,7 @@ from store.builders import (
     usability,
     version,
 )
+from store.memory import empty_inline
 
 NUMBERS = st.integers(1, 3)
 PINNED = KEY.at(version(1))
@@ -50,7 +50,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stage = Stage(open_inline(CountingIds(), auditor()))
+        self.stage = Stage(empty_inline(CountingIds(), auditor()))
         self.store = self.stage.store
         self.minute = 0
         self.newest = 1

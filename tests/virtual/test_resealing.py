@@ -17,7 +17,6 @@ from sqlalchemy import insert, update
 from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
-from byokd.adapters.sql.store import open_inline
 from byokd.adapters.sql.tables import account_keys, protected_values
 from byokd.domain.payload import Payload
 from byokd.ports import SealContext, ServiceKey, ServiceKeysUnusableError
@@ -28,6 +27,7 @@ from byokd.runtime.metrics import Metrics
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.service_keys import prove_service_keys
 from store.builders import KEY, START, CountingIds, account_id, auditor, finish, placement, spec, version
+from store.memory import empty_inline
 
 
 class KilledError(BaseException):
@@ -87,7 +87,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.randomness: Any = Bytes()
-        self.store = open_inline(CountingIds(), auditor())
+        self.store = empty_inline(CountingIds(), auditor())
         for kind in ServiceKey:
             self.add(kind, 1)
         self.start()

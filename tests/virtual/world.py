@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,8 @@ from byokd.adapters.sealing.account_cipher import HkdfAccountCipher
 from byokd.adapters.sealing.auditor import HmacAuditor
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.sealer import AesGcmSealer
-from byokd.adapters.sql.store import SqlStore, open_inline
-from byokd.adapters.sql.tables import account_keys, events
+from byokd.adapters.sql.store import SqlStore
+from byokd.adapters.sql.tables import events
 from byokd.adapters.systemd.notifier import SystemdNotifier
 from byokd.domain.accounts import Account, AccountSpec, CustomerKey
 from byokd.domain.identifiers import AccountId, KeyIdentifier
@@ -32,6 +33,7 @@ from byokd.runtime.registrar import Action
 from byokd.runtime.service import Outside, Service
 from byokd.settings import Settings
 from store.builders import CountingIds, finish
+from store.memory import empty_inline
 from virtual.vaults import IDENTITY, TENANT, SimulatedVaults, Vault
 
 T = TypeVar("T")
@@ -151,28 +153,11 @@ class MemorySession:
         await self._lost.wait()
 
 
-_SUPERSEDED = select(account_keys.c.account).where(account_keys.c.superseded_at.is_not(None)).limit(1)
-WRITES = frozenset(
-    {
-        "claim_vaults",
-        "commit_decision",
-        "commit_rewraps",
-        "rewrap_failed",
-        "account_damaged",
-        "account_repaired",
-        "create_account",
-        "update_account",
-        "delete_account",
-        "mark_published",
-        "resend",
-        "record_heads",
-        "consult_brake",
-        "engage_brake",
-        "settle_held",
-    }
-)
+SAYS_NOTHING = frozenset({"ping", "record_due"})
+"""Writes after which every answer is as before."""
+
 POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_queues", "settle"})
-"""What is asked every few seconds, and what may change the answer (beside what was polled and found work)."""
+"""What is asked every few seconds."""
 
 
 class TroubledStore:
@@ -184,6 +169,7 @@ class TroubledStore:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
+        self._raw: sqlite3.Connection = store._runner.writer.raw_connection().driver_connection  # type: ignore[attr-defined]
         self.calls = 0
         self.fail_at: frozenset[int] = frozenset()
         self.fail_next = ""
@@ -191,6 +177,7 @@ class TroubledStore:
         self.after = False
         self.failed: list[str] = []
         self._nothing: dict[str, object] = {}
+        self._seen = self._raw.total_changes
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         transaction = getattr(self._store, name)
@@ -200,31 +187,35 @@ class TroubledStore:
             strikes = self.fail_all or self.calls in self.fail_at or name == self.fail_next
             if strikes and not self.after:
                 raise self._trouble(name)
-            if name in self._nothing:
+            if self._raw.total_changes != self._seen:
+                self._nothing.clear()
+                self._seen = self._raw.total_changes
+            if name in self._nothing and not (name == "settle" and self._settles(kwargs["before"])):
                 return self._nothing[name]
             result = await transaction(*args, **kwargs)
-            if name in WRITES or (name == "release_proved_brake" and result.engagement is None):
-                self._nothing.clear()
-            if name in {"ping", "census"}:
+            if name in SAYS_NOTHING:
+                self._seen = self._raw.total_changes
+            is_polled = name in POLLED and not kwargs.get("after")
+            if is_polled and self._raw.total_changes == self._seen and await self._stays(name, result):
                 self._nothing[name] = result
-            elif name in POLLED and not kwargs.get("after"):
-                if result:
-                    self._nothing.clear()
-                elif await self._is_idle(name):
-                    self._nothing[name] = result
             if strikes:
                 raise self._trouble(name)
             return result
 
         return troubled
 
-    async def _is_idle(self, name: str) -> bool:
-        """Whether nothing to do now means nothing to do later."""
+    async def _stays(self, name: str, result: object) -> bool:
+        """Whether the answer is the same later, as long as nothing is written: time alone makes no work."""
+        if name in {"ping", "census", "settle"}:
+            return True
         if name == "rewrap_queues":
-            return (await self._store.census()).rewraps_waiting == 0
-        if name == "settle":
-            return not await self._store._runner.read(lambda c: c.execute(_SUPERSEDED).first())
-        return True
+            return not result and (await self._store.census()).rewraps_waiting == 0
+        return not result
+
+    def _settles(self, before: datetime) -> bool:
+        """Whether time has made work."""
+        query = "SELECT 1 FROM account_keys WHERE superseded_at < ? LIMIT 1"
+        return self._raw.execute(query, [before.strftime("%Y-%m-%d %H:%M:%S.%f")]).fetchone() is not None
 
     def _trouble(self, name: str) -> StoreUnavailableError:
         self.failed.append(name)
@@ -236,13 +227,6 @@ class Database(Protocol):
     """Where worlds get their stores."""
 
     def emptied(self, ids: Ids, auditor: Auditor) -> SqlStore: ...
-
-
-class Fresh:
-    """A new database for each."""
-
-    def emptied(self, ids: Ids, auditor: Auditor) -> SqlStore:
-        return open_inline(ids, auditor)
 
 
 class World:
@@ -260,7 +244,8 @@ class World:
         self.sealer = AesGcmSealer(FileServiceKeys(service_keys), self.randomness)
         self.cipher = HkdfAccountCipher(self.randomness)
         self.auditor = HmacAuditor(FileServiceKeys(service_keys))
-        self.sql = (database or Fresh()).emptied(self.ids, self.auditor)
+        emptied = empty_inline if database is None else database.emptied
+        self.sql = emptied(self.ids, self.auditor)
         self.store = TroubledStore(self.sql)
         self.logs: list[Any] = []
         self._service: Service | None = None

@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from byokd.adapters.sql.engine import READERS, memory_engine
+from byokd.adapters.sql.engine import READERS
 from byokd.adapters.sql.errors import is_dangling, unavailable
 from byokd.ports import StaleError, StoreUnavailableError
 
@@ -199,15 +199,19 @@ class ThreadedRunner:
 class InlineRunner:
     """SQLite in memory, run in the caller's thread without giving way: time does not pass in a transaction."""
 
-    def __init__(self) -> None:
-        self.writer = memory_engine()
+    def __init__(self, engine: Engine) -> None:
+        """Take the engine, of one connection, which is disposed of by `close`."""
+        self.writer = engine
+        # Kept: to take it from the pool and give it back costs as much as a short transaction.
+        self._connection = self.writer.connect()
         self._closed = False
 
     async def write(self, transaction: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Runner.write`."""
         if self._closed:
             raise _closed()
-        return transact(self.writer, lambda connection: transaction(connection, *args, **kwargs))
+        with trouble_named(), self._connection.begin():
+            return transaction(self._connection, *args, **kwargs)
 
     async def read(self, transaction: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Runner.read`."""
@@ -222,4 +226,5 @@ class InlineRunner:
     async def close(self) -> None:
         """See `Runner.close`. The data is gone."""
         self._closed = True
+        self._connection.close()
         self.writer.dispose()

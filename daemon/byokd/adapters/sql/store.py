@@ -26,7 +26,7 @@ from byokd.adapters.sql.brake_store import SqlBrakeStore
 from byokd.adapters.sql.census import census
 from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.dossier import dossier
-from byokd.adapters.sql.engine import prepare_file
+from byokd.adapters.sql.engine import memory_engine, prepare_file
 from byokd.adapters.sql.errors import wrong_schema
 from byokd.adapters.sql.runners import Database, InlineRunner, Runner, ThreadedRunner, transact
 from byokd.adapters.sql.sealed_store import SqlSealedStore
@@ -122,7 +122,7 @@ def _make_usable(settings: StoreSettings, database: Database) -> None:
 
 def open_inline(ids: Ids, auditor: Auditor) -> "SqlStore":
     """Open an empty database in memory that runs in the caller's thread, without giving way: for virtual time."""
-    runner = InlineRunner()
+    runner = InlineRunner(memory_engine())
     transact(runner.writer, partial(schema.create, identity=str(uuid.uuid4())))
     return SqlStore(runner, Recorder(ids, auditor))
 
