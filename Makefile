@@ -6,6 +6,9 @@ READY := .venv/.ready
 # One more than there are processors: many tests wait for other programs.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
+# Tests start byokd hundreds of times: where the environment forbids it to, it would compile all its modules each time.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup demo test kills simulate mutate check bench docs lock clean
 
 help:
