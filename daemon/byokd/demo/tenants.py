@@ -1,6 +1,5 @@
 """The steps with a customer of another tenant: an application that it lets in, and a managed identity behind that."""
 
-import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -110,5 +109,5 @@ class Tenants:
         return await self._condition() == "healthy"
 
     async def _condition(self) -> str:
-        said = await self._scene.ask("explain", CUSTOMER, "--json")
-        return str(json.loads(said.out)["condition"])
+        explained = await self._scene.stage.service.ask(f"/account/explain?ref={CUSTOMER}")
+        return str(explained["condition"])
