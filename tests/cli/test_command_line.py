@@ -42,6 +42,15 @@ def test_only_the_daemon_loads_the_daemon(words: tuple[str, ...]) -> None:
     assert not loaded(*words) & HEAVY
 
 
+@pytest.mark.parametrize("words", [("audit", "verify"), ("db", "status")])
+def test_who_works_on_the_database_alone_does_not_load_the_daemon_either(
+    words: tuple[str, str], tmp_path: Path
+) -> None:
+    settings = tmp_path / "byokd.toml"
+    settings.write_text(f'[store]\nurl = "sqlite:///{tmp_path}/none.db"\n')
+    assert loaded(*words, "--settings", str(settings)) & HEAVY == {"sqlalchemy"}
+
+
 def test_the_version_loads_no_other_command() -> None:
     assert not {module for module in loaded("version") if module.startswith(("byokd.cli.", "aiohttp", "pydantic"))} - {
         "byokd.cli.main"

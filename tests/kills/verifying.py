@@ -19,7 +19,7 @@ from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.archive import known_heads
 from byokd.runtime.clock import SystemRandomness
 from byokd.runtime.layers import value_context
-from byokd.runtime.wiring import opened_audit
+from byokd.runtime.offline_wiring import opened_audit
 from byokd.settings import Settings
 from kills.snapshot import AnyRow, Snapshot
 from parts.subscriber import Subscriber

@@ -42,7 +42,7 @@ def verify(settings_path: Path, heads_path: Path | None, as_json: bool) -> None:
     A database that was set back as a whole to an earlier state is found only with --heads.
     """
     settings = read_or_fail(settings_path)
-    from byokd.runtime.wiring import opened_audit  # noqa: PLC0415 - loads all adapters; --help starts without
+    from byokd.runtime.offline_wiring import opened_audit  # noqa: PLC0415 - loads the database's adapter; --help starts without
 
     found: list[Defect] = []
     count = untold = compared = 0
@@ -92,7 +92,7 @@ def export(settings_path: Path, since: str | None, heads_only: bool, as_json: bo
     """Print the record as lines of JSON: events, then the head of each stream, then their digest."""
     del as_json
     settings = read_or_fail(settings_path)
-    from byokd.runtime.wiring import export_history  # noqa: PLC0415 - as above
+    from byokd.runtime.offline_wiring import export_history  # noqa: PLC0415 - as above
 
     prefix = settings.mqtt.topic_prefix
 

@@ -20,7 +20,7 @@ def db() -> None:
 def upgrade(settings_path: Path) -> None:
     """Bring the schema up to date. Stop the daemon first."""
     settings = read_or_fail(settings_path)
-    from byokd.runtime.wiring import upgrade_store  # noqa: PLC0415 - loads all adapters; --help starts without
+    from byokd.runtime.offline_wiring import upgrade_store  # noqa: PLC0415 - loads the database's adapter; --help starts without
 
     try:
         found = upgrade_store(settings)
@@ -37,7 +37,7 @@ def upgrade(settings_path: Path) -> None:
 def status(settings_path: Path) -> None:
     """Tell which schema the database has. Exit 1 when it is not the one that this version needs."""
     settings = read_or_fail(settings_path)
-    from byokd.runtime.wiring import store_schema  # noqa: PLC0415 - as above
+    from byokd.runtime.offline_wiring import store_schema  # noqa: PLC0415 - as above
 
     try:
         found = store_schema(settings)
