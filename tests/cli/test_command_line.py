@@ -42,6 +42,10 @@ def test_only_the_daemon_loads_the_daemon(words: tuple[str, ...]) -> None:
     assert not loaded(*words) & HEAVY
 
 
+def test_a_verb_does_not_load_what_tells_the_version() -> None:
+    assert "importlib.metadata" not in loaded("accounts", "list", "--socket", "/nowhere")
+
+
 @pytest.mark.parametrize("words", [("audit", "verify"), ("db", "status")])
 def test_who_works_on_the_database_alone_does_not_load_the_daemon_either(
     words: tuple[str, str], tmp_path: Path

@@ -41,10 +41,14 @@ _read: dict[str, int] = {}
 
 def leaks(texts: list[tuple[str, str]], pieces: set[str]) -> Iterator[str]:
     """Tell where one of the pieces is in the texts; the secret itself is not repeated."""
+    clean: set[str] = set()  # the same names stand in every message and every line of a log
     for where, text in texts:
-        for run in set(_RUN.findall(text[:_LONGEST].replace("\\\\", "\\"))):
-            found = next((at for at in range(len(run) - spy.PIECE + 1) if run[at : at + spy.PIECE] in pieces), None)
-            if found is not None:
+        for run in set(_RUN.findall(text[:_LONGEST].replace("\\\\", "\\"))) - clean:
+            parts = [run[at : at + spy.PIECE] for at in range(len(run) - spy.PIECE + 1)]
+            if pieces.isdisjoint(parts):
+                clean.add(run)
+            else:
+                found = next(at for at, part in enumerate(parts) if part in pieces)
                 yield f"{where}: a secret begins {run[found : found + 4]!r}..., among {len(run)} characters"
 
 

@@ -1,7 +1,6 @@
 """The `byokd` command."""
 
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 
@@ -40,7 +39,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("byokd"), "--version", prog_name="byokd", message="%(prog)s %(version)s")
+@click.version_option(None, "--version", package_name="byokd", prog_name="byokd", message="%(prog)s %(version)s")
 def main() -> None:
     """Watch customers' keys, keep account keys wrapped by them, publish every change.
 
@@ -51,4 +50,6 @@ def main() -> None:
 @main.command(name="version")
 def show_version() -> None:
     """Print the version."""
+    from importlib.metadata import version  # noqa: PLC0415 - loads what reads wheels; no other verb waits for it
+
     click.echo(f"byokd {version('byokd')}")
