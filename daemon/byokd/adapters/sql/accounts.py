@@ -34,6 +34,7 @@ from byokd.ports import ExistsError, StaleError
 from byokd.records import Claim, KeyPlacement, WrappedKey
 
 _ACCOUNT = ACCOUNTS.where(accounts.c.id == bindparam("account"))
+_IS_THERE = select(accounts.c.id).where(accounts.c.id == bindparam("account"))
 _WRAPPED_KEY = select(account_keys).where(
     account_keys.c.account == bindparam("account"), account_keys.c.superseded_at.is_(None)
 )
@@ -70,7 +71,7 @@ def create_account(
     now: datetime,
 ) -> Account:
     """See `Store.create_account`. Where the stored verdict says Denied, `inaccessible` follows at once."""
-    if connection.scalar(select(accounts.c.id).where(accounts.c.id == str(spec.id))) is not None:
+    if connection.scalar(_IS_THERE, {"account": str(spec.id)}) is not None:
         raise ExistsError(f"the account {spec.id.name} is there already")
     take_claim(connection, spec, claim)
     spot = place(connection, spec, placement, now=now)

@@ -9,13 +9,20 @@ from sqlalchemy.exc import IntegrityError
 from byokd.adapters.sql.errors import is_duplicate
 from byokd.adapters.sql.rows import verdict_of
 from byokd.adapters.sql.tables import replicas, vaults, watches, wrapping_versions
-from byokd.adapters.sql.watches import add_version, identified
+from byokd.adapters.sql.watches import IDENTIFIED, add_version, names
 from byokd.domain.accounts import AccountSpec
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion, VaultHost, WatchId, WrappingVersionId
 from byokd.domain.verdict import Verdict
 from byokd.domain.vocabulary import DetectedBy
 from byokd.ports import KeyTarget, StaleError
 from byokd.records import KeyPlacement, NewVersion
+
+_CURRENT = (
+    select(wrapping_versions)
+    .join(watches)
+    .where(IDENTIFIED, wrapping_versions.c.is_current.is_(True))
+    .with_for_update(read=True)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +64,7 @@ def _fresh(now: datetime) -> Verdict:
 
 
 def _current(connection: Connection, target: KeyTarget) -> Place | None:
-    current = (
-        select(wrapping_versions)
-        .join(watches)
-        .where(identified(target), wrapping_versions.c.is_current.is_(True))
-        .with_for_update(read=True)
-    )
-    row = connection.execute(current).one_or_none()
+    row = connection.execute(_CURRENT, names(target)).one_or_none()
     if row is None:
         return None
     identifier = target.key.at(KeyVersion(row.version))

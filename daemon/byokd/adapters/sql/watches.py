@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from sqlalchemy import ColumnElement, Connection, bindparam, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, insert, select, update
 
 from byokd.adapters.sql.rows import verdict_values, watch_of
 from byokd.adapters.sql.tables import accounts, replicas, vaults, watches, wrapping_versions
@@ -15,18 +15,27 @@ from byokd.ports import KeyTarget
 IN_USE = exists().where(accounts.c.watch == watches.c.id)
 """A watch without accounts may linger until its superseded wraps are erased, but nobody needs to look at it."""
 
+IDENTIFIED = and_(
+    watches.c.identity == bindparam("of_identity"),
+    watches.c.tenant == bindparam("of_tenant"),
+    watches.c.host == bindparam("of_host"),
+    watches.c.key_name == bindparam("of_key"),
+    watches.c.pinned == bindparam("of_version"),
+)
+"""The condition that picks the one watch of a target. Made once: it is asked for each account that is registered."""
+
 _WATCHES = select(watches, vaults.c.epoch).join(vaults).order_by(watches.c.id)
 _VERSIONS = select(wrapping_versions).join(watches).order_by(wrapping_versions.c.watch, wrapping_versions.c.id)
 _DUE = update(watches).where(watches.c.id == bindparam("watch")).values(due_at=bindparam("due"))
 
 
-def read(connection: Connection, condition: ColumnElement[bool]) -> list[Watch]:
-    """Give the watches that meet a condition on their columns, by id."""
-    versions = {
-        watch: list(rows)
-        for watch, rows in groupby(connection.execute(_VERSIONS.where(condition)), lambda row: row.watch)
-    }
-    return [watch_of(row, versions[row.id]) for row in connection.execute(_WATCHES.where(condition))]
+def read(
+    connection: Connection, condition: ColumnElement[bool], values: Mapping[str, str] | None = None
+) -> list[Watch]:
+    """Give the watches that meet a condition on their columns, filled with these values, by id."""
+    found = connection.execute(_VERSIONS.where(condition), values)
+    versions = {watch: list(rows) for watch, rows in groupby(found, lambda row: row.watch)}
+    return [watch_of(row, versions[row.id]) for row in connection.execute(_WATCHES.where(condition), values)]
 
 
 def all_watches(connection: Connection) -> Sequence[Watch]:
@@ -41,18 +50,19 @@ def watch(connection: Connection, watch_id: WatchId) -> Watch | None:
 
 def find_watch(connection: Connection, target: KeyTarget) -> Watch | None:
     """See `Store.find_watch`. Gives a lingering watch too: a new account would join it."""
-    return next(iter(read(connection, identified(target))), None)
+    return next(iter(read(connection, IDENTIFIED, names(target))), None)
 
 
-def identified(target: KeyTarget) -> ColumnElement[bool]:
-    """Give the condition that picks the one watch of a target."""
-    return (
-        (watches.c.identity == target.identity)
-        & (watches.c.tenant == target.tenant)
-        & (watches.c.host == target.key.host)
-        & (watches.c.key_name == target.key.name)
-        & (watches.c.pinned == (target.key.version or ""))
-    )
+def names(target: KeyTarget) -> Mapping[str, str]:
+    """Give what fills `IDENTIFIED`."""
+    key = target.key
+    return {
+        "of_identity": target.identity,
+        "of_tenant": target.tenant,
+        "of_host": key.host,
+        "of_key": key.name,
+        "of_version": key.version or "",
+    }
 
 
 def claim_vaults(connection: Connection, instance: str) -> int:
