@@ -44,6 +44,8 @@ noted: set[str] = set()
 
 def note(secret: object) -> None:
     """Keep the pieces of a secret: octets, or a token."""
+    if len(noted) >= MOST:
+        return
     found: set[str] = set()
     if isinstance(secret, str) and secret.count(".") == 2:
         _, claims, signature = secret.split(".")
@@ -52,7 +54,7 @@ def note(secret: object) -> None:
         for at in (0, (len(secret) // 2) // 3 * 3):
             found |= pieces(secret[at : at + _OCTETS])
     new = {piece for piece in found if len(piece) == PIECE} - noted
-    if new and len(noted) < MOST:
+    if new:
         noted.update(new)
         if (place := os.environ.get(PLACE)) is not None and not _is_scanner:
             _file_in(place).write("".join(f"{piece}\n" for piece in new))
