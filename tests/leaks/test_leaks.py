@@ -34,6 +34,13 @@ def sealed(directory, plaintext=None):
         seal = sealer.seal(ServiceKey.STORAGE, plaintext or os.urandom(72), context=context)
     return seal
 
+def test_first_of_all_more_is_sealed_than_can_be_noted(tmp_path):
+    make_service_keys(tmp_path / "keys")
+    sealer = AesGcmSealer(FileServiceKeys(tmp_path / "keys"), SystemRandomness())
+    context = SealContext(AccountId("s", "g", "n"), kind="k", name="n", generation=1, key_identifier="")
+    for _ in range(30_000):
+        sealer.seal(ServiceKey.STORAGE, b"{", context=context)
+
 @pytest.mark.parametrize("shown", [repr, bytes.hex, lambda o: base64.b64encode(o).decode(),
                                    lambda o: base64.urlsafe_b64encode(o).decode()], ids=["repr", "hex", "b64", "url"])
 def test_planted_in_output(tmp_path, shown):

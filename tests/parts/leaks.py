@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,7 +40,7 @@ _logs: list[tuple[asyncio.subprocess.Process, BinaryIO]] = []
 _read: dict[str, int] = {}
 
 
-def leaks(texts: list[tuple[str, str]], pieces: set[str]) -> Iterator[str]:
+def leaks(texts: list[tuple[str, str]], pieces: AbstractSet[str]) -> Iterator[str]:
     """Tell where one of the pieces is in the texts; the secret itself is not repeated."""
     clean: set[str] = set()  # the same names stand in every message and every line of a log
     for where, text in texts:
@@ -79,7 +80,8 @@ def pytest_runtest_makereport(
         texts = [*said, *((title, content) for title, content in report.sections), *_written()]
         said.clear()
         _gather()
-        if (found := list(leaks(texts, spy.noted))) and report.outcome != "failed":
+        spy.room[0] = spy.MOST_OF_A_TEST
+        if (found := list(leaks(texts, spy.noted.keys()))) and report.outcome != "failed":
             report.outcome = "failed"
             report.longrepr = f"{item.nodeid} lets secrets be seen\n" + "\n".join(found)
     return report
@@ -90,7 +92,7 @@ def _gather() -> None:
     for entry in os.scandir(os.environ[spy.PLACE]):
         read, there = _read.get(entry.name, 0), entry.stat().st_size
         if there > read:
-            spy.noted.update(Path(entry).read_text()[read:].split())
+            spy.remember(Path(entry).read_text()[read:].split())
             _read[entry.name] = there
 
 

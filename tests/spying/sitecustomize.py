@@ -12,7 +12,8 @@ import importlib.machinery
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
@@ -24,7 +25,10 @@ PIECE = 16
 """Characters of each piece: twelve octets in base64, eight in hexadecimal."""
 
 MOST = 200_000
-"""Pieces noted in one process. The simulation seals more than is ever said about it."""
+"""Pieces known at once in one process; beyond them the oldest is forgotten."""
+
+MOST_OF_A_TEST = 20_000
+"""Pieces noted in one test: the simulation seals more than is ever said about it."""
 
 _OCTETS = 12
 _LEAST_DISTINCT = 6
@@ -39,12 +43,14 @@ WATCHED = {
 }
 """By module: a class, and its methods whose octets and tokens, in and out, are secrets."""
 
-noted: set[str] = set()
+noted: OrderedDict[str, None] = OrderedDict()
+room = [MOST]
+"""How many more may be noted; a test begins with `MOST_OF_A_TEST`, a child process has one room for its life."""
 
 
 def note(secret: object) -> None:
     """Keep the pieces of a secret: octets, or a token."""
-    if len(noted) >= MOST:
+    if room[0] <= 0:
         return
     found: set[str] = set()
     if isinstance(secret, str) and secret.count(".") == 2:
@@ -53,11 +59,19 @@ def note(secret: object) -> None:
     elif isinstance(secret, bytes) and len(secret) >= PIECE:
         for at in (0, (len(secret) // 2) // 3 * 3):
             found |= pieces(secret[at : at + _OCTETS])
-    new = {piece for piece in found if len(piece) == PIECE} - noted
+    new = {piece for piece in found if len(piece) == PIECE and piece not in noted}
     if new:
-        noted.update(new)
+        room[0] -= len(new)
+        remember(new)
         if (place := os.environ.get(PLACE)) is not None and not _is_scanner:
             _file_in(place).write("".join(f"{piece}\n" for piece in new))
+
+
+def remember(new: Iterable[str]) -> None:
+    """Keep pieces, and forget the oldest beyond MOST."""
+    noted.update(dict.fromkeys(new))
+    while len(noted) > MOST:
+        noted.popitem(last=False)
 
 
 @functools.cache
