@@ -62,8 +62,8 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "no-confirmation": (
         Plant(
-            "domain.weigh", "weigh", "for rule in RULES:",
-            "for rule in [one for one in RULES if one not in (first_denial, denied_too_soon)]:",
+            "domain.weigh", "weigh", "for rule in RULES if",
+            "for rule in RULES if rule not in (first_denial, denied_too_soon) and",
         ),
     ),
     "confirmed-too-soon": (Plant("domain.weigh", "denied_too_soon", "stood >= wait * PUNCTUAL", "stood >= wait / 3"),),
