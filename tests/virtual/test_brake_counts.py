@@ -14,6 +14,7 @@ from virtual.fleets import (
     break_credential,
     closed,
     fleet,
+    held,
     is_engaged,
     mend_credential,
     of_service,
@@ -94,6 +95,7 @@ async def test_discarded_too_soon_nobody_is_closed(world: World, size: int) -> N
         customers[0].vault.latency = 60
         assert await world.service.brakeman.settle(ReleaseCause.DISCARDED) == size
         await until(lambda: is_engaged(world), seconds=20)
+        await until(lambda: some_held(world, size - 1), seconds=10)
         await asyncio.sleep(10 * MINUTE)
         assert closed(world, customers) == []
 
@@ -107,6 +109,10 @@ async def test_a_discarded_denial_is_no_leave_to_use_the_key(world: World) -> No
             customer.vault.latency = 60
         await world.service.brakeman.settle(ReleaseCause.DISCARDED)
         assert await suspected(world) == 3
+
+
+async def some_held(world: World, least: int) -> bool:
+    return await held(world) >= least
 
 
 async def is_closed(world: World, customer: Customer) -> bool:

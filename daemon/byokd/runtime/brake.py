@@ -1,7 +1,7 @@
 """The brake at work: consulted by checks, watched while it is engaged, ordered by operators."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -10,6 +10,7 @@ from byokd.domain.accounts import instant
 from byokd.domain.brake import Brake, BrakeMode, Customer, EngagedBy, ReleaseCause, Ruling, Threshold
 from byokd.domain.decide import Decision, Look, decide
 from byokd.domain.holding import begins_suspicion, ends_hold, held_now, postponed
+from byokd.domain.identifiers import WatchId
 from byokd.domain.verdict import Policy, Watch
 from byokd.domain.vocabulary import Outcome
 from byokd.ports import Clock, Store
@@ -72,6 +73,7 @@ class Brakeman:
         self._engaged = False
         self._bell = Bell()
         self._waits_since = self._waited_last = float("-inf")
+        self._settled: set[WatchId] = set()
 
     def ask_by(self, opinions: SecondOpinions) -> None:
         """Take whom to ask for second opinions; until then none are asked for."""
@@ -92,7 +94,9 @@ class Brakeman:
         if consulted.engaged_now:
             self._note_engaged(consulted.brake)
         if consulted.ruling is Ruling.HOLD:
-            return Judged(held, consulted.brake.revision)
+            # What was settled is still held in this copy of the watch: a write finds that out.
+            changes = held.changes or watch.id in self._settled
+            return Judged(replace(held, changes=changes), consulted.brake.revision)
         opinions = self._opinions
         if (consulted.ruling is Ruling.WAIT or (opinions and opinions.are_owed(watch))) and self._may_wait():
             if opinions is not None:
@@ -115,7 +119,9 @@ class Brakeman:
             self._opinions.lost(watch)
 
     def noticed(self, before: Watch, after: Watch) -> None:
-        """Ask for second opinions on what a check has just committed, or found already stored."""
+        """Ask for second opinions on what a check has just committed, or found already stored (then both are one)."""
+        if after is not before:
+            self._settled.discard(after.id)
         if self._opinions is not None:
             self._opinions.heard(after)
         known = {version.id: version.verdict for version in before.versions}
@@ -169,7 +175,7 @@ class Brakeman:
             self._on_change()
         self._note_released(cause, settled=settled)
         if self._opinions is not None:
-            self._opinions.again()
+            self._settled |= self._opinions.again()
         return settled
 
     def _terms(self) -> BrakeTerms:

@@ -79,14 +79,15 @@ class SecondOpinions:
         if self._is_time(self._proved, usable.identity):
             self._advance_held(watch for watch in self._scheduler.latest_due() if watch.identity == usable.identity)
 
-    def again(self) -> None:
-        """Have everything that was held looked at: an operator has judged it."""
-        self._advance_held(self._scheduler.latest_due())
+    def again(self) -> frozenset[WatchId]:
+        """Have what was held looked at, because an operator has judged it; name all of it."""
+        return self._advance_held(self._scheduler.latest_due())
 
-    def _advance_held(self, watches: Iterable[Watch]) -> None:
-        held = (watch for watch in watches if any(is_held(version.verdict) for version in watch.versions))
-        for watch in islice(held, MOST_HELD):
-            self._scheduler.advance(watch.id)
+    def _advance_held(self, watches: Iterable[Watch]) -> frozenset[WatchId]:
+        held = [watch.id for watch in watches if any(is_held(version.verdict) for version in watch.versions)]
+        for watch in held[:MOST_HELD]:
+            self._scheduler.advance(watch)
+        return frozenset(held)
 
     def _is_lately(self, then: float, now: float) -> bool:
         return now - then <= LATELY * self._apart
