@@ -53,8 +53,8 @@ TABLE = [
     *((silent(reason), None, None, Outcome.UNVERIFIED, reason) for reason in TROUBLE),
     (silent(), DISABLED, DISABLED, Outcome.UNVERIFIED, Reason.TIMED_OUT),
     (silent(), refused(RefusalKind.NOT_FOUND), None, Outcome.UNVERIFIED, Reason.TIMED_OUT),
-    (refused(RefusalKind.NOT_FOUND), silent(Reason.THROTTLED), None, Outcome.UNVERIFIED, Reason.THROTTLED),
-    (refused(RefusalKind.NOT_FOUND), None, None, Outcome.UNVERIFIED, Reason.UNREADABLE_ANSWER),
+    (refused(RefusalKind.NOT_FOUND), silent(Reason.THROTTLED), None, Outcome.DENIED, Reason.KEY_NOT_FOUND),
+    (refused(RefusalKind.NOT_FOUND), None, None, Outcome.DENIED, Reason.KEY_NOT_FOUND),
 ]
 
 

@@ -125,7 +125,7 @@ TABLE = [
     row("another tenant's vault", "Denied WrongTenant", first=unauthorised("AKV10000: no token", tenant=OTHER_TENANT)),
     row("moved to another tenant", "Denied WrongTenant", unwrap=unauthorised(WRONG_ISSUER, tenant=OTHER_TENANT)),
     # nothing is said of the key
-    row("not found, GET throttled", "Unverified Throttled", unwrap=GONE, get=THROTTLED),
+    row("not found, GET throttled", "Denied KeyNotFound", unwrap=GONE, get=THROTTLED),
     row("400 on everything", "Unverified UnreadableAnswer", unwrap=BAD, get=BAD),
     row("429", "Unverified Throttled", unwrap=THROTTLED),
     row("429 with a page", "Unverified Throttled", unwrap=page(429)),

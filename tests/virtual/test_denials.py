@@ -24,6 +24,11 @@ def remake(vault: Vault) -> None:
     vault.create()
 
 
+def delete_while_busy(vault: Vault) -> None:
+    vault.delete()
+    vault.strike(Reason.THROTTLED, "get")
+
+
 def forbid(vault: Vault) -> None:
     vault.key().newest.operations = frozenset({"wrapKey"})
 
@@ -31,6 +36,7 @@ def forbid(vault: Vault) -> None:
 REVOCATIONS: dict[str, tuple[Callable[[Vault], None], Reason]] = {
     "disabled": (Vault.disable, Reason.KEY_DISABLED),
     "deleted": (Vault.delete, Reason.KEY_NOT_FOUND),
+    "deleted, and GET is throttled": (delete_while_busy, Reason.KEY_NOT_FOUND),
     "made anew": (remake, Reason.KEY_VERSION_NOT_FOUND),
     "revoked": (Vault.revoke, Reason.ACCESS_DENIED),
     "operation forbidden": (forbid, Reason.KEY_OPERATION_NOT_PERMITTED),

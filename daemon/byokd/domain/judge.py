@@ -162,22 +162,16 @@ def access_denied(seen: Seen) -> Observation | None:
 
 
 def not_found(seen: Seen) -> Observation | None:
-    """Version or key gone. When GET did not answer, the two cannot be told apart: wait for a check that can.
-
-    A vault that refuses GET may do so for ever, and unwrap alone decides: that is not waited for.
-    """
+    """Version or key gone: GET tells which of them. Without its answer the denial is the same, as unwrap decides."""
     if not _refused_as(seen, RefusalKind.NOT_FOUND):
         return None
-    if seen.key is None or isinstance(seen.key, NoAnswer):
-        reason = Reason.UNREADABLE_ANSWER if seen.key is None else seen.key.reason
-        message = f"unwrap found no key, but GET could not tell whether it is gone: {reason}"
-        return Observation(Outcome.UNVERIFIED, reason, message, _evidence(seen))
     if isinstance(seen.key, KeyFacts):
         message = "the key exists, but not the version that wraps the account key"
         return _denied(seen, Reason.KEY_VERSION_NOT_FOUND, message)
-    if seen.key.kind is RefusalKind.NOT_FOUND:
+    if isinstance(seen.key, Refused) and seen.key.kind is RefusalKind.NOT_FOUND:
         return _denied(seen, Reason.KEY_NOT_FOUND, "the key is deleted or purged")
-    message = "the key or its wrapping version is deleted or purged; GET is refused, so which of them cannot be told"
+    why = "is refused" if isinstance(seen.key, Refused) else "did not answer"
+    message = f"the key or its wrapping version is deleted or purged; GET {why}, so which of them cannot be told"
     return _denied(seen, Reason.KEY_NOT_FOUND, message)
 
 
