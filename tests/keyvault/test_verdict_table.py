@@ -80,7 +80,7 @@ TABLE = [
     row("a newer version: wrap throttled", "Usable", get=newer(), wrap=THROTTLED),
     row("a stale read shows an older version", "Usable", get=key(NEWER, made=MADE_BEFORE)),
     row("GET refused", "Usable, NewVersionsUnseen", get=forbidden("ForbiddenByRbac")),
-    row("GET finds nothing: a stale read", "Usable, NewVersionsUnseen", get=GONE),
+    row("GET finds nothing: a stale read", "Usable", get=GONE),
     row("GET throttled", "Usable", get=THROTTLED),
     row("GET gives another key", "Usable", get=key(kid=kid(name="other"))),
     row("GET gives another type", "Usable", get=OPENED),

@@ -21,7 +21,6 @@ pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
 NEAR_EXPIRY = "byokd.key.near-expiry"
 PURGE_PROTECTION_OFF = "byokd.key.purge-protection-off"
-NEW_VERSIONS_UNSEEN = "byokd.key.new-versions-unseen"
 SOME = timedelta(minutes=5)
 """In place of an hour, which would be thousands of polls."""
 
@@ -146,7 +145,8 @@ async def test_what_is_lost_after_registration_is_told_and_costs_nobody_anything
         for _ in range(2):
             await asyncio.sleep(2 * MINUTE)
             await world.restart()
-        assert [event["type"] for event in world.bus.told_of_key(key)] == [PURGE_PROTECTION_OFF, NEW_VERSIONS_UNSEEN]
+        assert [event["type"] for event in world.bus.told_of_key(key)] == [PURGE_PROTECTION_OFF]
+        assert set(await warnings_of(world, key)) == {WarningKind.PURGE_PROTECTION_OFF, WarningKind.NEW_VERSIONS_UNSEEN}
         assert [event["type"] for event in world.told(account)] == ["byokd.account.created"]
 
 

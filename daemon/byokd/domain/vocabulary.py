@@ -111,7 +111,6 @@ class EventType(StrEnum):
     KEY_VERSION_DETECTED = "byokd.key.version-detected"
     KEY_VERSION_RETIRED = "byokd.key.version-retired"
     KEY_NEWEST_VERSION_UNUSABLE = "byokd.key.newest-version-unusable"
-    KEY_NEW_VERSIONS_UNSEEN = "byokd.key.new-versions-unseen"
     KEY_PURGE_PROTECTION_OFF = "byokd.key.purge-protection-off"
     KEY_NEAR_EXPIRY = "byokd.key.near-expiry"
     KEY_EXPIRED = "byokd.key.expired"

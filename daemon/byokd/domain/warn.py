@@ -11,11 +11,10 @@ from datetime import datetime, timedelta
 from byokd.domain.answers import FactsAnswer, KeyFacts, NoAnswer, ProbeOpened, Refused
 from byokd.domain.judge import Seen
 from byokd.domain.verdict import Probe, Watch, WatchWarning
-from byokd.domain.vocabulary import EventType, WarningKind
+from byokd.domain.vocabulary import EventType, RefusalKind, WarningKind
 
 EVENTS: Mapping[WarningKind, EventType] = {
     WarningKind.NEWEST_VERSION_UNUSABLE: EventType.KEY_NEWEST_VERSION_UNUSABLE,
-    WarningKind.NEW_VERSIONS_UNSEEN: EventType.KEY_NEW_VERSIONS_UNSEEN,
     WarningKind.PURGE_PROTECTION_OFF: EventType.KEY_PURGE_PROTECTION_OFF,
     WarningKind.KEY_EXPIRED: EventType.KEY_EXPIRED,
     WarningKind.NEAR_EXPIRY: EventType.KEY_NEAR_EXPIRY,
@@ -83,6 +82,8 @@ def new_versions_unseen(sight: Sight) -> Iterable[WatchWarning]:
         return sight.before(WarningKind.NEW_VERSIONS_UNSEEN)
     lives = any(isinstance(seen.probe, ProbeOpened) for seen in sight.seen)
     if isinstance(sight.newest, Refused) and lives:
+        if sight.newest.kind is RefusalKind.NOT_FOUND:
+            return sight.before(WarningKind.NEW_VERSIONS_UNSEEN)  # it unwraps, so it is there: a stale read
         message = "GET is refused: new versions go unseen"
         return (WatchWarning(WarningKind.NEW_VERSIONS_UNSEEN, None, message),)
     return ()
