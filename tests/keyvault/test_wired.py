@@ -37,7 +37,8 @@ async def test_every_way_tells_the_time_and_asks_whether_a_vault_is_gone() -> No
             vaults=VaultSettings(allowed_suffixes=(SUFFIX,)),
             network=NetworkSettings(nameservers=(server.address,)),
         )
-        *ways, _ = await wiring._key_services(settings, stack, Clock(), times)
+        out = await wiring._ways_out(settings, stack, Clock(), times)
+        ways = [out["probe_keys"], out["keys"], out["fresh_keys"]]
         for way in ways:
             unknown = await way.get(of(GONE))
             assert isinstance(unknown, NoAnswer)

@@ -12,6 +12,7 @@ import structlog
 from fastapi import FastAPI
 
 from byokd.cli.voice import ExitCode, fail
+from byokd.http.event_grid import Deliveries, event_grid_application
 from byokd.http.health import Probes, health_application
 from byokd.http.managed import Managed
 from byokd.http.management import management_application
@@ -19,6 +20,7 @@ from byokd.http.server import AddressInUseError, HttpTask, listen_tcp, listen_un
 from byokd.http.switching import RequestsUnderWayError, Switchable
 from byokd.ports import ServiceKeysUnusableError
 from byokd.runtime.daemon import GOODBYE, Daemon, Farewell, NamedTask
+from byokd.runtime.delivery_secrets import read_secrets
 from byokd.runtime.logs import configure_logs
 from byokd.runtime.private_memory import keep_memory_private
 from byokd.runtime.reloading import ChangeRefusedError, Reloader
@@ -28,6 +30,9 @@ from byokd.runtime.wiring import Wired, rewire, wire
 from byokd.settings import Settings
 
 ReadSettings = Callable[[], Settings]
+
+GRID_CONNECTIONS = 256
+"""For deliveries at once: beyond them others are told 503 before anything of them is read."""
 
 REQUESTS_GRACE = timedelta(seconds=30)
 """How long a reload waits for requests that change accounts. An apply of many takes longer: the reload is refused."""
@@ -64,11 +69,13 @@ async def _run(settings: Settings, read: ReadSettings) -> None:
     _stop_on_signals(stop)
     async with AsyncExitStack() as stack:
         wired = await wire(settings, stack)
-        host, _, port = settings.http.listen.rpartition(":")
-        listener = stack.enter_context(listen_tcp(host.strip("[]"), int(port)))
+        listener = stack.enter_context(listen_tcp(settings.http.listen, setting="http.listen"))
+        grid = None
+        if settings.event_grid.sources:
+            grid = stack.enter_context(listen_tcp(settings.event_grid.listen, setting="event_grid.listen"))
         unix_listener = stack.enter_context(listen_unix(settings.service.socket))
         stack.callback(settings.service.socket.unlink, missing_ok=True)
-        process = _Process(wired, read, listener=listener, unix_listener=unix_listener, stop=stop)
+        process = _Process(wired, read, listener=listener, unix_listener=unix_listener, grid=grid, stop=stop)
         stack.push_async_callback(process.close)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, process.reloader.signalled)
         await process.run()
@@ -84,6 +91,7 @@ class _Process:
         *,
         listener: socket.socket,
         unix_listener: socket.socket,
+        grid: socket.socket | None,
         stop: asyncio.Event,
     ) -> None:
         self._service, self._prepare, self._ways = wired.service, wired.store.prepare, wired.ways
@@ -99,6 +107,10 @@ class _Process:
             NamedTask("management", self._management.run),
             NamedTask("reloader", self.reloader.run),
         ]
+        self._grid = None if grid is None else Switchable(_grid_of(self._service))
+        if grid is not None and self._grid is not None:
+            task = HttpTask(self._grid, grid, connections=GRID_CONNECTIONS)
+            self._always.append(NamedTask("event-grid", task.run))
         if self._manager.watchdog_interval is not None:
             watchdog = Watchdog(self._manager, self._service.clock, interval=self._manager.watchdog_interval)
             self._always.append(NamedTask("watchdog", watchdog.run))
@@ -117,6 +129,8 @@ class _Process:
         """Put a service with other settings in the place of the one that runs."""
         if not self._daemon.has_started:
             raise ChangeRefusedError("the daemon has not started yet, or is stopping: restart it instead")
+        if settings.event_grid.sources and self._grid is None:
+            raise ChangeRefusedError("event_grid.sources: the first one needs a restart, as nothing listens for it yet")
         ways = AsyncExitStack()
         async with AsyncExitStack() as quiet:
             try:
@@ -136,6 +150,8 @@ class _Process:
         self._service = successor
         self._pages.exchange(self._pages_of(successor))
         self._api.exchange(self._api_of(successor))
+        if self._grid is not None:
+            self._grid.exchange(_grid_of(successor))
         await ways_before.aclose()
 
     def _daemon_of(self, service: Service) -> Daemon:
@@ -177,6 +193,19 @@ class _Process:
             has_started=lambda: self._daemon.has_started,
         )
         return management_application(managed, service.tailing)
+
+
+def _grid_of(service: Service) -> FastAPI:
+    settings = service.settings.event_grid
+    deliveries = Deliveries(
+        hints=service.hints,
+        secrets=read_secrets(settings),
+        tokens=service.outside.delivery_tokens,
+        clock=service.clock,
+        metrics=service.metrics,
+        settings=settings,
+    )
+    return event_grid_application(deliveries, settings.origins)
 
 
 def _probes(service: Service) -> Probes:

@@ -36,8 +36,8 @@ class _Server(uvicorn.Server):
 class HttpTask:
     """Serves one application on one listening socket until cancelled or stopped."""
 
-    def __init__(self, application: ASGIApp, listener: socket.socket) -> None:
-        """Take the application and a listening socket."""
+    def __init__(self, application: ASGIApp, listener: socket.socket, *, connections: int | None = None) -> None:
+        """Take the application, a listening socket, and how many connections there may be at once."""
         config = uvicorn.Config(
             application,
             http=PeerProtocol if listener.family is socket.AF_UNIX else "auto",
@@ -45,6 +45,7 @@ class HttpTask:
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
+            limit_concurrency=connections,
             server_header=False,
         )
         self._server = _Server(config)
@@ -59,12 +60,13 @@ class HttpTask:
         self._server.should_exit = True
 
 
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """Bind a TCP address (port 0: a free one).
+def listen_tcp(address: str, *, setting: str) -> socket.socket:
+    """Bind a TCP address such as 127.0.0.1:9470 (port 0: a free one), which that setting names.
 
     Raises:
         AddressInUseError: it cannot be bound.
     """
+    host, port = address.rpartition(":")[0].strip("[]"), int(address.rpartition(":")[2])
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,7 +76,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         listener.close()
         raise AddressInUseError(
             f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="set http.listen to a free address of this machine",
+            hint=f"set {setting} to a free address of this machine",
         ) from None
     listener.listen(BACKLOG)
     return listener

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from byokd.runtime.delivery_secrets import flaw_of_secret
 from byokd.settings import Settings
 
 ENVIRONMENT_PREFIX = "BYOKD_"
@@ -147,7 +148,7 @@ def _value(text: str) -> object:
 def _unusable_files(values: Mapping[str, Any], *, file: str, overlaid: Mapping[tuple[str, ...], str]) -> list[Mistake]:
     """Look into the files that are named; those that would be mistaken at the first use are mistakes now."""
     mistakes: list[Mistake] = []
-    for spot, flaw in (*_FILES.items(), *_files_of_identities(values)):
+    for spot, flaw in (*_FILES.items(), *_files_of_identities(values), *_files_of_sources(values)):
         group: Any = values
         for section in spot[:-1]:
             group = group.get(section) if isinstance(group, Mapping) else None
@@ -171,6 +172,14 @@ def _files_of_identities(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str,
     for name in identities:
         yield ("identities", name, "certificate_file"), flaw_of_certificate
         yield ("identities", name, "token_file"), flaw_of_token_file
+
+
+def _files_of_sources(values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Callable[[Path], str | None]]]:
+    """Name the files with secrets of those who deliver."""
+    group = values.get("event_grid")
+    sources = group.get("sources") if isinstance(group, Mapping) else None
+    for name in sources if isinstance(sources, Mapping) else ():
+        yield ("event_grid", "sources", name, "secret_file"), flaw_of_secret
 
 
 def _flaw_of_authorities(path: Path) -> str | None:

@@ -64,6 +64,18 @@ class Metrics:
             ["priority"],
             registry=self.registry,
         )
+        self.hints = Counter(
+            "byokd_hints_total",
+            "Signals of Event Grid, by source and what became of them",
+            ["source", "outcome"],
+            registry=self.registry,
+        )
+        self.deliveries_refused = Counter(
+            "byokd_deliveries_refused_total",
+            "Deliveries of Event Grid that were not taken",
+            ["why"],
+            registry=self.registry,
+        )
         self.verdicts = Counter(
             "byokd_verdict_changes_total", "Committed changes of verdicts", ["outcome"], registry=self.registry
         )

@@ -85,6 +85,7 @@ class Roster:
         self._make_pace = make_pace
         self._entries: dict[WatchId, Entry] = {}
         self._of_key: dict[_Key, set[WatchId]] = {}
+        self._of_name: dict[tuple[VaultHost, str], set[WatchId]] = {}
         self._paces: dict[VaultHost, tuple[Pace, set[WatchId]]] = {}
 
     def __iter__(self) -> Iterator[Entry]:
@@ -121,10 +122,17 @@ class Roster:
             if any(entry.watch.key.at(version.version) == target.key for version in entry.watch.versions)
         ]
 
+    def of_vault(self, host: VaultHost, *, key: str | None) -> list[WatchId]:
+        """Name the watches of a vault, or of one key of it by its name in lower case, whoever's they are."""
+        if key is not None:
+            return sorted(self._of_name.get((host, key), ()))
+        return sorted(self._paces[host][1]) if host in self._paces else []
+
     def add(self, watch: Watch) -> Entry:
         """Take in a watch that is new."""
         entry = self._entries[watch.id] = Entry(watch, math.inf)
         self._of_key.setdefault(_key(watch), set()).add(watch.id)
+        self._of_name.setdefault(_name(watch), set()).add(watch.id)
         host = watch.key.host
         if host not in self._paces:
             self._paces[host] = self._make_pace(), set()
@@ -137,13 +145,20 @@ class Roster:
         if entry is None:
             return None
         of_key, (_, of_vault) = self._of_key[_key(entry.watch)], self._paces[entry.watch.key.host]
-        of_key.discard(watch)
-        of_vault.discard(watch)
+        of_name = self._of_name[_name(entry.watch)]
+        for known in (of_key, of_name, of_vault):
+            known.discard(watch)
         if not of_key:
             del self._of_key[_key(entry.watch)]
+        if not of_name:
+            del self._of_name[_name(entry.watch)]
         if not of_vault:
             del self._paces[entry.watch.key.host]
         return entry
+
+
+def _name(watch: Watch) -> tuple[VaultHost, str]:
+    return watch.key.host, watch.key.name.lower()
 
 
 def _key(watch: Watch) -> _Key:

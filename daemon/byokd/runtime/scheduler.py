@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from byokd.domain.identifiers import WatchId
+from byokd.domain.identifiers import VaultHost, WatchId
 from byokd.domain.verdict import Verdict, Watch
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyTarget, StaleError, Store, StoreUnavailableError
@@ -135,6 +135,10 @@ class Scheduler:
         """Hint at the watches of this exact version; there is more than one if it is also pinned."""
         for entry in self._roster.of_version(target):
             self.hint(entry.watch.id)
+
+    def watches_of(self, host: VaultHost, *, key: str | None) -> list[WatchId]:
+        """Name the watches of a vault, or of one of its keys by its name in lower case."""
+        return self._roster.of_vault(host, key=key)
 
     def next_look(self, watch: WatchId) -> datetime | None:
         """Tell when a watch is looked at next: a past time while it waits for its turn; None when it is not watched."""

@@ -22,6 +22,7 @@ from byokd.ports import (
     Store,
     VaultRegistry,
 )
+from byokd.ports.deliveries import DeliveryTokens
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.admission import Admission
 from byokd.runtime.auditing import Auditing
@@ -33,6 +34,7 @@ from byokd.runtime.doubts import DoubtingKeys, Doubts
 from byokd.runtime.explaining import Explainer
 from byokd.runtime.follower import Follower
 from byokd.runtime.health import Component, Health
+from byokd.runtime.hinting import Hints
 from byokd.runtime.housekeeper import Housekeeper
 from byokd.runtime.layers import Layers
 from byokd.runtime.metrics import Metrics
@@ -67,6 +69,14 @@ class Unregistered:
         return None
 
 
+class Unbelieving:
+    """Believes no token. See `DeliveryTokens`."""
+
+    async def are_from(self, token: str, *, tenant: str, audience: str, application: str) -> bool:  # noqa: ARG002 - the port's
+        """Deny it."""
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """The ports, filled. Tests fill them otherwise; nothing else differs.
@@ -78,6 +88,7 @@ class Outside:
         manager: who started the daemon.
         vault_times: who tells what time the vaults say it is.
         registry: what Azure itself tells of vaults.
+        delivery_tokens: who judges the tokens of deliveries.
     """
 
     store: Store
@@ -93,6 +104,7 @@ class Outside:
     manager: ServiceManager
     vault_times: VaultTimes = field(default_factory=VaultTimes)
     registry: VaultRegistry = field(default_factory=Unregistered)
+    delivery_tokens: DeliveryTokens = field(default_factory=Unbelieving)
 
 
 class Service:
@@ -214,6 +226,13 @@ class Service:
             on_change=self._verdicts_changed,
         )
         self.doubts.on_report(self.scheduler.hint_version)
+        self.hints = Hints(
+            self.scheduler,
+            clock=self.clock,
+            metrics=self.metrics,
+            settings=self.settings.event_grid,
+            suffixes=self.settings.vaults.allowed_suffixes,
+        )
         self.explainer = Explainer(
             self.store,
             self.sightings,

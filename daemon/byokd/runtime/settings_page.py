@@ -17,7 +17,10 @@ from pydantic.fields import FieldInfo
 
 from byokd.runtime.reloading import needs_restart
 from byokd.settings import IdentitySettings, Settings
+from byokd.settings.event_grid import SourceSettings
 
+SOURCES = "event_grid.sources.NAME"
+_HEADINGS = {"identities.NAME": "[identities.platform]", SOURCES: "#     [event_grid.sources.contoso]"}
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 PAGE_HEAD = """\
@@ -54,15 +57,19 @@ def entries() -> Iterator[Entry]:
     """Give every setting, in the order of the code."""
     for section, field in Settings.model_fields.items():
         model: Any = field.annotation
-        name = "identities.NAME" if section == "identities" else section
         if section == "identities":
-            model = IdentitySettings
-        yield from _of(name, model)
+            yield from _of("identities.NAME", IdentitySettings)
+        elif section == "event_grid":
+            yield from (entry for entry in _of(section, model) if entry.name != "sources")
+            yield from _of(SOURCES, SourceSettings)
+        else:
+            yield from _of(section, model)
 
 
 def section_words(section: str) -> str:
     """Give what a section is about."""
-    model: Any = IdentitySettings if section == "identities.NAME" else Settings.model_fields[section].annotation
+    named: dict[str, Any] = {"identities.NAME": IdentitySettings, SOURCES: SourceSettings}
+    model: Any = named.get(section) or Settings.model_fields[section].annotation
     return cleandoc(model.__doc__ or "")
 
 
@@ -84,10 +91,11 @@ def file() -> str:
     for entry in entries():
         if entry.section != section:
             section = entry.section
-            heading = "[identities.platform]" if section == "identities.NAME" else f"[{section}]"
-            text += f"\n{_comment(section_words(section))}{heading}\n"
+            text += f"\n{_comment(section_words(section))}{_HEADINGS.get(section, f'[{section}]')}\n"
         value = "..." if entry.default is None else entry.default
-        text += f"\n{_comment(entry.words)}# {entry.name} = {value}\n"
+        # A source has no default that could stand alone: its lines take more than a mark away to be settings.
+        indent = "    " if section == SOURCES else ""
+        text += f"\n{_comment(entry.words)}# {indent}{entry.name} = {value}\n"
     return text
 
 
@@ -102,7 +110,7 @@ def _of(section: str, model: type[BaseModel]) -> Iterator[Entry]:
 
 def _default(field: FieldInfo) -> str | None:
     value = field.get_default(call_default_factory=True, validated_data={})
-    return None if value is None else _toml(value)
+    return None if value is None or field.is_required() else _toml(value)
 
 
 def _toml(value: object) -> str:

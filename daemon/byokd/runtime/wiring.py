@@ -4,9 +4,11 @@ import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypedDict
 
 from byokd.adapters.arm.registry import ArmRegistry
 from byokd.adapters.identity.credentials import Credentials
+from byokd.adapters.identity.deliveries import EntraDeliveryTokens
 from byokd.adapters.identity.trial import CredentialsTrial
 from byokd.adapters.keyvault.dates import VaultDates
 from byokd.adapters.keyvault.greeting import AzureVaultGreeter
@@ -24,6 +26,7 @@ from byokd.adapters.sql.read_only import read_only_store
 from byokd.adapters.sql.store import SqlStore, store_for
 from byokd.adapters.systemd.notifier import SystemdNotifier
 from byokd.ports import Clock, KeyService, VaultRegistry
+from byokd.ports.deliveries import DeliveryTokens
 from byokd.ports.examining import Instruments
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.layers import Layers
@@ -62,12 +65,9 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
     stack.push_async_callback(store.close)
     ways = await stack.enter_async_context(AsyncExitStack())
     times = VaultTimes()
-    probe_keys, keys, fresh_keys, registry = await _key_services(settings, ways, clock, times)
+    ways_out = await _ways_out(settings, ways, clock, times)
     outside = Outside(
         store=store,
-        probe_keys=probe_keys,
-        keys=keys,
-        fresh_keys=fresh_keys,
         sealer=sealer,
         cipher=HkdfAccountCipher(randomness),
         bus=MqttBus(settings.mqtt),
@@ -76,7 +76,7 @@ async def wire(settings: Settings, stack: AsyncExitStack) -> Wired:
         ids=ids,
         manager=SystemdNotifier(os.environ),
         vault_times=times,
-        registry=registry,
+        **ways_out,
     )
     return Wired(Service(settings, outside), store, ways)
 
@@ -91,33 +91,34 @@ async def rewire(settings: Settings, ways: AsyncExitStack, before: Service) -> S
         OSError: a file that the settings name cannot be used.
     """
     times, bus = VaultTimes(), MqttBus(settings.mqtt)
-    probe_keys, keys, fresh_keys, registry = await _key_services(settings, ways, before.clock, times)
-    outside = replace(
-        before.outside,
-        probe_keys=probe_keys,
-        keys=keys,
-        fresh_keys=fresh_keys,
-        bus=bus,
-        vault_times=times,
-        registry=registry,
-    )
+    ways_out = await _ways_out(settings, ways, before.clock, times)
+    outside = replace(before.outside, bus=bus, vault_times=times, **ways_out)
     return Service(settings, outside, before=before)
 
 
-async def _key_services(
-    settings: Settings, ways: AsyncExitStack, clock: Clock, times: VaultTimes
-) -> tuple[KeyService, KeyService, KeyService, VaultRegistry]:
-    """Open the ways to vaults and identities, for looks, for changes and for confirmations, and to ARM."""
+class _WaysOut(TypedDict):
+    """The ports through which requests go out."""
+
+    probe_keys: KeyService
+    keys: KeyService
+    fresh_keys: KeyService
+    registry: VaultRegistry
+    delivery_tokens: DeliveryTokens
+
+
+async def _ways_out(settings: Settings, ways: AsyncExitStack, clock: Clock, times: VaultTimes) -> _WaysOut:
+    """Open the ways to vaults and identities, for looks, for changes and for confirmations, to ARM, and to Entra ID."""
     outbound = await ways.enter_async_context(Outbound(settings.vaults, settings.network))
     credentials = Credentials(settings.identities, outbound.tokens, clock=clock)
     ways.push_async_callback(credentials.close)
     bystanders = Bystanders(VaultNames(settings.network, clock), VaultDates(clock, times.tell))
-    return (
-        lean_service(outbound.kept, credentials, vaults=settings.vaults, bystanders=bystanders),
-        sdk_service(outbound.kept, credentials, vaults=settings.vaults, bystanders=bystanders),
-        sdk_service(outbound.fresh, credentials, vaults=settings.vaults, bystanders=bystanders),
-        ArmRegistry(azure_transport(outbound.kept), credentials, settings.arm, clock),
-    )
+    return {
+        "probe_keys": lean_service(outbound.kept, credentials, vaults=settings.vaults, bystanders=bystanders),
+        "keys": sdk_service(outbound.kept, credentials, vaults=settings.vaults, bystanders=bystanders),
+        "fresh_keys": sdk_service(outbound.fresh, credentials, vaults=settings.vaults, bystanders=bystanders),
+        "registry": ArmRegistry(azure_transport(outbound.kept), credentials, settings.arm, clock),
+        "delivery_tokens": EntraDeliveryTokens(outbound.tokens, clock),
+    }
 
 
 async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bool) -> Verifier:
@@ -133,7 +134,7 @@ async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bo
     await refuse_other_keys(store, sealer)
     keys: KeyService | None = None
     if vaults:
-        _, keys, _, _ = await _key_services(settings, stack, clock, VaultTimes())
+        keys = (await _ways_out(settings, stack, clock, VaultTimes()))["keys"]
         # A process of its own: it spends its share beside what a running daemon spends.
         rations = Rations(settings.vaults.quota_share, clock=clock, metrics=Metrics())
         keys = rations.of(keys, Priority.VERIFICATION)

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from byokd.settings.event_grid import EventGridSettings as EventGridSettings
 from byokd.settings.group import Group as _Group
 from byokd.settings.identities import IdentitySettings as IdentitySettings
 from byokd.settings.identities import check_together
@@ -441,6 +442,7 @@ class Settings(_Group):
     service_keys: ServiceKeySettings = ServiceKeySettings()
     mqtt: MqttSettings = MqttSettings()
     http: HttpSettings = HttpSettings()
+    event_grid: EventGridSettings = EventGridSettings()
 
     @model_validator(mode="after")
     def _identities_are_apart(self) -> Self:
@@ -465,6 +467,7 @@ NEEDS_RESTART = frozenset(
         "store",
         "service_keys",
         "http.listen",
+        "event_grid.listen",
     }
 )
 """Settings, and whole sections, that are read only when the daemon starts: who it is, what it stores in and listens on,

@@ -1,0 +1,186 @@
+"""`/events/keyvault`: deliveries of Event Grid, from those who may send them. They only make us look sooner."""
+
+import asyncio
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from byokd.domain.signals import DeliveryUnreadableError, read_delivery
+from byokd.ports import Clock
+from byokd.ports.deliveries import DeliveryTokens
+from byokd.runtime.hinting import BudgetSpentError, Hints, Source
+from byokd.runtime.metrics import Metrics
+from byokd.settings import EventGridSettings
+
+PATH: Final = "/events/keyvault"
+RETRY_SECONDS: Final = 10
+"""What a delivery that found all places taken is told to wait; Event Grid has waits of its own."""
+
+TOLD_EVERY_SECONDS: Final = 60.0
+"""How often the log tells of refusals of a kind: whoever floods us must not fill the disk as well."""
+
+_log = structlog.get_logger()
+
+
+class Refusal(StrEnum):
+    """Why a delivery was not taken."""
+
+    UNAUTHORIZED = "unauthorized"
+    TOO_LARGE = "too-large"
+    TOO_SLOW = "too-slow"
+    UNREADABLE = "unreadable"
+    BUSY = "busy"
+    BUDGET = "budget"
+
+
+_STATUS: Final[Mapping[Refusal, int]] = {
+    Refusal.UNAUTHORIZED: 401,
+    Refusal.TOO_LARGE: 413,
+    Refusal.TOO_SLOW: 408,
+    Refusal.UNREADABLE: 400,
+    Refusal.BUSY: 503,
+    Refusal.BUDGET: 429,
+}
+"""Event Grid tries again later, but for 400, 401 and 413, which no repetition mends."""
+
+
+class _RefusedError(Exception):
+    def __init__(self, why: Refusal, *, retry_after: int | None = None, source: str | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.retry_after = retry_after
+        self.source = source
+
+
+@dataclass(slots=True)
+class Deliveries:
+    """Takes deliveries: who sends them, whether there is room, what they say."""
+
+    hints: Hints
+    secrets: Mapping[str, bytes]
+    tokens: DeliveryTokens
+    clock: Clock
+    metrics: Metrics
+    settings: EventGridSettings
+    _running: int = 0
+    _told: dict[Refusal, float] = field(default_factory=dict)
+
+    async def take(self, request: Request) -> Response:
+        """Answer a delivery: 200 once all of it was taken."""
+        try:
+            return await self._taken(request)
+        except _RefusedError as refusal:
+            self._note(refusal)
+            headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
+            if refusal.why is Refusal.UNAUTHORIZED:
+                headers["WWW-Authenticate"] = "Bearer"
+            return JSONResponse({"refused": refusal.why}, status_code=_STATUS[refusal.why], headers=headers)
+
+    async def _taken(self, request: Request) -> Response:
+        source = await self._source(request)
+        if self._running >= self.settings.concurrency:
+            raise _RefusedError(Refusal.BUSY, retry_after=RETRY_SECONDS, source=source.name)
+        self._running += 1
+        try:
+            delivery = read_delivery(await self._document(request))
+            if delivery.validation_code is not None:
+                _log.info("subscription-validated", source=source.name)
+                return JSONResponse({"validationResponse": delivery.validation_code})
+            self.hints.take(source, delivery.signals, passed_over=delivery.passed_over)
+        except DeliveryUnreadableError:
+            raise _RefusedError(Refusal.UNREADABLE, source=source.name) from None
+        except BudgetSpentError as spent:
+            raise _RefusedError(Refusal.BUDGET, retry_after=spent.retry_after, source=source.name) from None
+        except _RefusedError as refusal:
+            refusal.source = source.name
+            raise
+        finally:
+            self._running -= 1
+        return Response(status_code=200)
+
+    async def _source(self, request: Request) -> Source:
+        """Tell who sends it, before anything of the body is read. Every source's secret is compared, in equal time."""
+        known: Source | None = None
+        for name, source in self.hints.sources.items():
+            if self._shows_secret(request, name, source) and await self._shows_token(request, source):
+                known = source
+        if known is None:
+            raise _RefusedError(Refusal.UNAUTHORIZED)
+        return known
+
+    def _shows_secret(self, request: Request, name: str, source: Source) -> bool:
+        settings = source.settings
+        if settings.secret_file is None:
+            return True
+        shown = request.headers.get(settings.secret_header)
+        if shown is None and settings.secret_in_query:
+            shown = request.query_params.get("code")
+        return hmac.compare_digest((shown or "").encode(), self.secrets[name])
+
+    async def _shows_token(self, request: Request, source: Source) -> bool:
+        settings = source.settings
+        if settings.tenant is None or settings.audience is None or settings.application is None:
+            return True
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return False
+        return await self.tokens.are_from(
+            token, tenant=settings.tenant, audience=settings.audience, application=settings.application
+        )
+
+    async def _document(self, request: Request) -> object:
+        try:
+            async with asyncio.timeout(self.settings.body_timeout.total_seconds()):
+                body = await self._body(request)
+        except TimeoutError:
+            raise _RefusedError(Refusal.TOO_SLOW) from None
+        try:
+            document: object = json.loads(body)
+        except (ValueError, RecursionError):
+            raise _RefusedError(Refusal.UNREADABLE) from None
+        return document
+
+    async def _body(self, request: Request) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self.settings.max_body_bytes:
+                raise _RefusedError(Refusal.TOO_LARGE)
+            parts.append(part)
+        return b"".join(parts)
+
+    def _note(self, refusal: _RefusedError) -> None:
+        self.metrics.deliveries_refused.labels(refusal.why).inc()
+        now = self.clock.monotonic()
+        if now - self._told.get(refusal.why, -TOLD_EVERY_SECONDS) >= TOLD_EVERY_SECONDS:
+            self._told[refusal.why] = now
+            _log.warning("delivery-refused", why=refusal.why, source=refusal.source)
+
+
+def event_grid_application(deliveries: Deliveries, origins: Sequence[str]) -> FastAPI:
+    """Make the application that Event Grid delivers to."""
+    application = FastAPI(title="byokd", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @application.post(PATH)
+    async def take(request: Request) -> Response:
+        return await deliveries.take(request)
+
+    @application.options(PATH)
+    async def agree(request: Request) -> Response:
+        """The CloudEvents schema asks so before it delivers. Nobody is called back."""
+        origin = request.headers.get("webhook-request-origin", "").lower()
+        if origin not in origins:
+            return Response(status_code=403)
+        rate = request.headers.get("webhook-request-rate")
+        allowed = {"WebHook-Allowed-Origin": origin, "Allow": "POST"}
+        return Response(status_code=200, headers=allowed if rate is None else {**allowed, "WebHook-Allowed-Rate": "*"})
+
+    return application

@@ -1,0 +1,14 @@
+"""Who delivers, as a token of Entra ID tells."""
+
+from typing import Protocol
+
+
+class DeliveryTokens(Protocol):
+    """Judges tokens that come with deliveries."""
+
+    async def are_from(self, token: str, *, tenant: str, audience: str, application: str) -> bool:
+        """Whether Entra ID gave this token, now in its time, to that application, in that tenant, for that audience.
+
+        A token is never kept, logged or sent anywhere. False also where the signing keys cannot be had.
+        """
+        ...
