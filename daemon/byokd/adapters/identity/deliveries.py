@@ -93,7 +93,7 @@ class EntraDeliveryTokens:
             self._asked[tenant] = self._clock.monotonic() - ASK_AGAIN_SECONDS + FETCH_SECONDS
 
     async def _fetch(self, url: str) -> bytes:
-        answer = await self._transport.send(HttpRequest("GET", url), stream=True, allow_redirects=False)
+        answer = await self._transport.send(HttpRequest("GET", url), stream=True)
         async with answer:
             if answer.status_code != 200:  # noqa: PLR2004 - OK
                 raise ValueError(f"status {answer.status_code}")
