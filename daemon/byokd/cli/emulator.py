@@ -24,12 +24,14 @@ from byokd.cli.emulator_control import (
     say_state,
     say_vault,
 )
+from byokd.cli.emulator_subscriptions import subscription
 from byokd.cli.emulator_vaults import key, vault
 from byokd.emulator.vocabulary import (
     ALL_VAULTS,
     ARM,
     ENCRYPTION_USER,
     ENTRA,
+    EVENT_GRID,
     MANAGED_IDENTITY,
     Dialect,
     FaultKind,
@@ -84,6 +86,7 @@ def run(tls_port: int, http_port: int, state_dir: Path | None, key_pool: int | N
 
 emulator.add_command(vault)
 emulator.add_command(key)
+emulator.add_command(subscription)
 
 
 def _permission_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -159,7 +162,9 @@ def fault() -> None:
     """Order bad luck, and end it."""
 
 
-@fault.command("set", epilog=f"TARGET is the name of a vault, {ALL_VAULTS}, {ENTRA}, {MANAGED_IDENTITY} or {ARM}.")
+@fault.command(
+    "set", epilog=f"TARGET is the name of a vault, {ALL_VAULTS}, {ENTRA}, {MANAGED_IDENTITY}, {ARM} or {EVENT_GRID}."
+)
 @click.argument("target")
 @click.argument("kind", type=click.Choice([str(one) for one in FaultKind]))
 @click.option("--operation", "operations", type=click.Choice([str(one) for one in Operation]), multiple=True)
@@ -174,7 +179,7 @@ def fault() -> None:
 @click.option("--versions-back", type=click.IntRange(min=1), help="Age of a stale read.")
 @json_option
 def set_fault(target: str, kind: str, **options: object) -> None:
-    """Order bad luck for a vault, * (all vaults), entra or managed-identity."""
+    """Order bad luck for a vault, * (all vaults), entra, managed-identity, arm or event-grid."""
     act(lambda control: control.set_fault(target, kind, **given(options)), say_fault)
 
 

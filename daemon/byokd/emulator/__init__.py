@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from byokd.emulator.material import KeyMaker
     from byokd.emulator.routes import EmulatorResolver, trusting_context
     from byokd.emulator.server import Address, Emulator
-    from byokd.emulator.vocabulary import Curve, Dialect, FaultKind, KeyType, Network, Permission, PrincipalKind
+    from byokd.emulator.vocabulary import (
+        Curve,
+        Dialect,
+        EventType,
+        FaultKind,
+        KeyType,
+        Network,
+        Permission,
+        PrincipalKind,
+        Schema,
+        Topic,
+    )
 
 _PLACES = {
     "Address": "server",
@@ -34,12 +45,15 @@ __all__ = [
     "Dialect",
     "Emulator",
     "EmulatorResolver",
+    "EventType",
     "FaultKind",
     "KeyMaker",
     "KeyType",
     "Network",
     "Permission",
     "PrincipalKind",
+    "Schema",
+    "Topic",
     "trusting_context",
 ]
 

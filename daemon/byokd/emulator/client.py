@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from byokd.emulator.client_subscriptions import SubscriptionCalls
 from byokd.emulator.documents import (
     ApplicationChange,
     ApplicationOptions,
@@ -38,7 +39,7 @@ class ControlError(Exception):
         self.hint = hint
 
 
-class ControlClient:
+class ControlClient(SubscriptionCalls):
     """Speaks to the control API at `url`. Every method raises `ControlError`."""
 
     def __init__(self, url: str) -> None:
@@ -198,7 +199,7 @@ class ControlClient:
         await self._send("PATCH", f"tenants/{quote(tenant)}", {"present": True})
 
     async def set_fault(self, target: str, kind: FaultKind | str, **options: Unpack[FaultOptions]) -> FaultState:
-        """Bad luck for a vault, `*`, `entra` or `managed-identity`."""
+        """Bad luck for a vault, `*`, `entra`, `managed-identity`, `arm` or `event-grid`."""
         return cast("FaultState", await self._send("POST", "faults", {"target": target, "kind": kind, **options}))
 
     async def clear_faults(self, *, number: int | None = None, target: str | None = None) -> int:

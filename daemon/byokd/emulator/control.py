@@ -4,8 +4,8 @@ from aiohttp import web
 
 from byokd.emulator import commands, views
 from byokd.emulator.control_requests import PREFIX, read_command
-from byokd.emulator.refusals import nothing_named
-from byokd.emulator.vocabulary import ALL_VAULTS, ARM, ENTRA, MANAGED_IDENTITY, PrincipalKind
+from byokd.emulator.refusals import WorldError, nothing_named
+from byokd.emulator.vocabulary import ALL_VAULTS, ARM, ENTRA, EVENT_GRID, MANAGED_IDENTITY, FaultKind, PrincipalKind
 from byokd.emulator.world import World
 
 
@@ -113,7 +113,10 @@ class Control:
     async def set_fault(self, request: web.Request) -> web.Response:
         """Bad luck."""
         wanted = await read_command(request, commands.SetFault)
-        if wanted.target not in (ALL_VAULTS, ENTRA, MANAGED_IDENTITY, ARM):
+        if wanted.target == EVENT_GRID and wanted.kind not in (FaultKind.LATENCY, FaultKind.DUPLICATE):
+            hint = "it knows latency and duplicate; anything else is up to the receiver"
+            raise WorldError(f"event-grid knows no fault {wanted.kind}", hint)
+        if wanted.target not in (ALL_VAULTS, ENTRA, MANAGED_IDENTITY, ARM, EVENT_GRID):
             self._world.vault(wanted.target)
         fault = self._world.faults.set(wanted.fault(self._world.clock()))
         return web.json_response(views.fault_state(fault))

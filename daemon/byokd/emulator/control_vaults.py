@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from byokd.emulator import commands, views
+from byokd.emulator import commands, resources, views
 from byokd.emulator.control_requests import PREFIX, read_command
 from byokd.emulator.documents import KeyState, VaultState
 from byokd.emulator.key_operations import KeyOperations
@@ -62,23 +62,34 @@ class VaultControl:
     async def change_vault(self, request: web.Request) -> web.Response:
         """Network, who decides over it, tenant, or how long deletions take to show."""
         vault, change = self._named(request), await read_command(request, commands.ChangeVault)
+        moved = change.access not in (None, vault.access)
         vault.network = vault.network if change.network is None else change.network
         vault.access = vault.access if change.access is None else change.access
         vault.tenant_id = vault.tenant_id if change.tenant is None else self._world.tenant(change.tenant)
         vault.settle_seconds = vault.settle_seconds if change.settle_seconds is None else change.settle_seconds
+        if change.model_fields_set - {"settle_seconds"}:
+            resources.vault_written(self._world, vault)
+        if moved:
+            self._world.witness.access_policy_changed(vault)
         return self._vault(vault)
 
     async def delete_vault(self, request: web.Request) -> web.Response:
         """Soft-delete."""
-        return self._vault(self._world.delete_vault(request.match_info["vault"]))
+        vault = self._world.delete_vault(request.match_info["vault"])
+        resources.vault_deleted(self._world, vault)
+        return self._vault(vault)
 
     async def recover_vault(self, request: web.Request) -> web.Response:
         """Undo a deletion."""
-        return self._vault(self._world.recover_vault(request.match_info["vault"]))
+        vault = self._world.recover_vault(request.match_info["vault"])
+        resources.vault_written(self._world, vault)
+        return self._vault(vault)
 
     async def purge_vault(self, request: web.Request) -> web.Response:
         """For ever."""
-        self._world.purge_vault(request.match_info["vault"])
+        vault = self._named(request)
+        self._world.purge_vault(vault.name)
+        resources.vault_purged(self._world, vault)
         return web.json_response({})
 
     async def revoke_tokens(self, request: web.Request) -> web.Response:
@@ -92,6 +103,7 @@ class VaultControl:
         name, given = request.match_info["vault"], await read_command(request, commands.Grant)
         permissions: tuple[Permission, ...] = given.permissions
         vault = self._world.grant(name, given.principal, permissions, key=given.key, delay=given.delay_seconds)
+        resources.access_given(self._world, vault, self._world.object_id(given.principal, vault), given.key)
         return self._vault(vault)
 
     async def revoke(self, request: web.Request) -> web.Response:
@@ -99,6 +111,7 @@ class VaultControl:
         name, taken = request.match_info["vault"], await read_command(request, commands.Revoke)
         permissions: tuple[Permission, ...] = taken.permissions
         vault = self._world.revoke(name, taken.principal, permissions, key=taken.key, delay=taken.delay_seconds)
+        resources.access_taken(self._world, vault, self._world.object_id(taken.principal, vault), taken.key)
         return self._vault(vault)
 
     async def set_reader(self, request: web.Request) -> web.Response:
@@ -107,6 +120,7 @@ class VaultControl:
         object_id = self._world.object_id(wanted.principal, vault)
         change = vault.readers.add if wanted.present else vault.readers.discard
         change(object_id)
+        resources.reader_changed(self._world, vault, object_id, present=wanted.present)
         return self._vault(vault)
 
     async def create_key(self, request: web.Request) -> web.Response:
@@ -114,8 +128,7 @@ class VaultControl:
         vault, wanted = self._named(request), await read_command(request, commands.CreateKey)
         kty: KeyType = wanted.type or KeyType.RSA
         material = await self._operations.make(kty, size=wanted.size, curve=wanted.curve)
-        now = self._world.clock()
-        vault.add_version(wanted.name, kty=kty, material=material, attributes=wanted.attributes(), now=now)
+        self._world.add_version(vault, wanted.name, kty=kty, material=material, attributes=wanted.attributes())
         return _key(vault, vault.keys[wanted.name.lower()])
 
     async def rotate_key(self, request: web.Request) -> web.Response:
@@ -129,7 +142,7 @@ class VaultControl:
         curve: Curve | None = wanted.curve
         material = await self._operations.make(kty, size=wanted.size, curve=curve)
         attributes = wanted.attributes(last.key_ops if kty is last.kty else None)
-        vault.add_version(key.name, kty=kty, material=material, attributes=attributes, now=self._world.clock())
+        self._world.add_version(vault, key.name, kty=kty, material=material, attributes=attributes)
         return _key(vault, key)
 
     async def show_key(self, request: web.Request) -> web.Response:
@@ -148,6 +161,7 @@ class VaultControl:
             for field in change.model_fields_set - {"version"}:
                 setattr(version, field, getattr(change, field))
             version.updated = int(self._world.clock())
+        self._world.witness.attributes_changed(vault, key)
         return _key(vault, key)
 
     async def delete_key(self, request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from typing import TypedDict
 
+from byokd.emulator.subscription_documents import SubscriptionState
 from byokd.emulator.vocabulary import Access, Curve, FaultKind, KeyType, Network, Permission, PrincipalKind
 
 
@@ -66,6 +67,7 @@ class VaultState(TypedDict):
     deleted_keys: list[KeyState]
     grants: list[GrantState]
     readers: list[str]
+    subscriptions: list[SubscriptionState]
 
 
 class PrincipalState(TypedDict):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from byokd.emulator.refusals import nothing_named
-from byokd.emulator.vocabulary import ALL_VAULTS, ARM, ENTRA, MANAGED_IDENTITY, FaultKind, Operation
+from byokd.emulator.vocabulary import ALL_VAULTS, ARM, ENTRA, EVENT_GRID, MANAGED_IDENTITY, FaultKind, Operation
 
 _OWN_OPERATIONS: Final = {
     FaultKind.STALE_READ: frozenset({Operation.GET}),
@@ -19,9 +19,9 @@ _OWN_OPERATIONS: Final = {
 class Fault:
     """One kind of bad luck.
 
-    `target` is a vault, `*` for all vaults, `entra`, `managed-identity` or `arm`; `operations` empty means all. It
-    strikes `share` of the requests that it meets, evenly spread, until `count` strikes or `until` (epoch seconds). The
-    fields after `until` belong to single kinds; unset, they take the kind's default.
+    `target` is a vault, `*` for all vaults, `entra`, `managed-identity`, `arm` or `event-grid`; `operations` empty
+    means all. It strikes `share` of the requests that it meets, evenly spread, until `count` strikes or `until` (epoch
+    seconds). The fields after `until` belong to single kinds; unset, they take the kind's default.
     """
 
     target: str
@@ -41,7 +41,7 @@ class Fault:
 
     def meets(self, target: str, operation: Operation, now: float) -> bool:
         """Whether a request is one of those that this could strike."""
-        everywhere = self.target == ALL_VAULTS and target not in (ENTRA, MANAGED_IDENTITY, ARM)
+        everywhere = self.target == ALL_VAULTS and target not in (ENTRA, MANAGED_IDENTITY, ARM, EVENT_GRID)
         there = everywhere or self.target == target
         return (
             there and (not self.operations or operation in self.operations) and (self.until is None or now < self.until)

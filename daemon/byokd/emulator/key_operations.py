@@ -139,8 +139,7 @@ class KeyOperations:
             raise bad_parameter("Property key_size has invalid value")
         attributes = _attributes(body)
         material = await self.make(kty, size=size if isinstance(size, int) else None, curve=curve)
-        now = self._world.clock()
-        version = vault.add_version(name, kty=kty, material=material, attributes=attributes, now=now)
+        version = self._world.add_version(vault, name, kty=kty, material=material, attributes=attributes)
         return views.bundle(vault, vault.keys[name.lower()].name, version)
 
     async def _rotate(self, vault: Vault, asked: Asked) -> Body:
@@ -154,8 +153,7 @@ class KeyOperations:
         curve = None if last.kty in (KeyType.RSA, KeyType.RSA_HSM) else Curve(last.material.public_jwk()["crv"])
         material = await self.make(last.kty, size=last.material.size, curve=curve)
         chosen = attributes or Attributes(key_ops=last.key_ops, tags=last.tags)
-        now = self._world.clock()
-        return vault.add_version(key.name, kty=last.kty, material=material, attributes=chosen, now=now)
+        return self._world.add_version(vault, key.name, kty=last.kty, material=material, attributes=chosen)
 
     async def _update(self, vault: Vault, asked: Asked) -> Body:
         key = self._key(vault, asked.path[1])
@@ -168,6 +166,7 @@ class KeyOperations:
         version.tags = attributes.tags if "tags" in body else version.tags
         version.key_ops = version.key_ops if attributes.key_ops is None else attributes.key_ops
         version.updated = int(self._world.clock())
+        self._world.witness.attributes_changed(vault, key)
         return views.bundle(vault, key.name, version)
 
     def _key(self, vault: Vault, name: str) -> Key:

@@ -16,8 +16,10 @@ from byokd.emulator.arm import ARM_HOST, ArmService
 from byokd.emulator.client import ControlClient
 from byokd.emulator.control import Control
 from byokd.emulator.control_requests import explain
+from byokd.emulator.control_subscriptions import SubscriptionControl
 from byokd.emulator.control_vaults import VaultControl
 from byokd.emulator.entra import EntraService
+from byokd.emulator.event_grid import EventGrid
 from byokd.emulator.exchange import Exchange, host_of
 from byokd.emulator.key_operations import KeyOperations
 from byokd.emulator.keyvault import VaultService
@@ -80,8 +82,9 @@ class Emulator:
         operations = KeyOperations(world, maker)
         exchange = Exchange(world, stopping)
         identities = IdentityService(world, authority, secrets.token_urlsafe(24))
-        app = web.Application(middlewares=[explain])
-        app.add_routes([*Control(world).routes(), *VaultControl(world, operations).routes()])
+        app, subscriptions = web.Application(middlewares=[explain]), SubscriptionControl(world)
+        parts = Control(world), VaultControl(world, operations), subscriptions
+        app.add_routes([route for part in parts for route in part.routes()])
         for path in (IMDS_PATH, APP_SERVICE_PATH):
             app.router.add_get(path, partial(_identity, exchange, identities))
         server = web.Server(_azure(world, authority, operations, exchange), access_log=None, handler_cancellation=True)
@@ -94,7 +97,9 @@ class Emulator:
             stack.callback(stopping.set)
             tls_address = await _listen(stack, azure, tls_port, make_context(ca_file))
             http_address = await _listen(stack, plain, http_port, None)
-            control = await stack.enter_async_context(ControlClient(f"http://{http_address}"))
+            url = f"http://{http_address}"
+            subscriptions.grid = await stack.enter_async_context(EventGrid.running(world, authority, url))
+            control = await stack.enter_async_context(ControlClient(url))
             emulator = cls(world=world, addresses=(tls_address, http_address), ca_file=ca_file, control=control)
             emulator.identity_header = identities.header
             yield emulator

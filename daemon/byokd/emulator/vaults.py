@@ -6,6 +6,7 @@ from typing import Final
 
 from byokd.emulator import refusals
 from byokd.emulator.material import Material
+from byokd.emulator.subscriptions import Subscription
 from byokd.emulator.vocabulary import Access, KeyType, Network, Permission
 
 DAY_SECONDS: Final = 86_400
@@ -109,6 +110,7 @@ class Vault:
     deleted_keys: dict[str, Key] = field(default_factory=dict)
     grants: list[Grant] = field(default_factory=list)
     readers: set[str] = field(default_factory=set)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -133,6 +135,12 @@ class Vault:
             one.access is self.access and one.object_id == object_id and one.covers(permission, key, now)
             for one in self.grants
         )
+
+    @property
+    def arm_id(self) -> str:
+        """`resource_id` as Event Grid spells it: a resource's name is the same in any case."""
+        group = f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
+        return f"{group}/providers/Microsoft.KeyVault/vaults/{self.name}"
 
     def prune(self, now: float) -> None:
         """Forget the grants that have ended."""

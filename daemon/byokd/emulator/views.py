@@ -11,6 +11,8 @@ from byokd.emulator.documents import (
 )
 from byokd.emulator.faults import Fault
 from byokd.emulator.principals import Principal
+from byokd.emulator.subscription_documents import SubscriptionState, TokenState
+from byokd.emulator.subscriptions import DeliveryToken, Subscription
 from byokd.emulator.vaults import Key, KeyVersion, Vault
 from byokd.emulator.vocabulary import Dialect, KeyType
 from byokd.emulator.world import World
@@ -137,6 +139,37 @@ def vault_state(world: World, vault: Vault) -> VaultState:
         "deleted_keys": [key_state(vault, one) for one in vault.deleted_keys.values()],
         "grants": grants,
         "readers": sorted(vault.readers),
+        "subscriptions": [subscription_state(one) for one in vault.subscriptions.values()],
+    }
+
+
+def subscription_state(subscription: Subscription) -> SubscriptionState:
+    """One event subscription, without what its deliveries prove themselves with."""
+    token = subscription.token
+    return {
+        "name": subscription.name,
+        "endpoint": subscription.shown_endpoint,
+        "topic": subscription.topic,
+        "schema": subscription.schema,
+        "headers": sorted(subscription.headers),
+        "token": None if token is None else token_state(token),
+        "event_types": sorted(subscription.event_types),
+        "batch_size": subscription.batch_size,
+        "parallel": subscription.parallel,
+        "answer_seconds": subscription.pace.answer_seconds,
+        "attempts": subscription.pace.attempts,
+        "wait_scale": subscription.pace.scale,
+        "waiting": subscription.waiting,
+    }
+
+
+def token_state(token: DeliveryToken) -> TokenState:
+    """What the token of deliveries says."""
+    return {
+        "tenant": token.tenant,
+        "audience": token.audience,
+        "application": token.application,
+        "version": token.version,
     }
 
 

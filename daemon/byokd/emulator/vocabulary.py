@@ -90,6 +90,36 @@ class Dialect(StrEnum):
     DISABLED_GET_REFUSED = "disabled_get_refused"
     EXPIRED_UNWRAP_REFUSED = "expired_unwrap_refused"
     FORBIDDEN_WITHOUT_INNER_CODE = "forbidden_without_inner_code"
+    EVENTS_AS_IN_THE_SAMPLE = "events_as_in_the_sample"
+
+
+@unique
+class Topic(StrEnum):
+    """Whose events a subscription is for: the vault itself, or ARM's about it."""
+
+    KEY_VAULT = "keyvault"
+    RESOURCES = "resources"
+
+
+@unique
+class Schema(StrEnum):
+    """The envelope of events, spelled as Event Grid spells it."""
+
+    EVENT_GRID = "EventGridSchema"
+    CLOUD_EVENTS = "CloudEventSchemaV1_0"
+
+
+@unique
+class EventType(StrEnum):
+    """What Event Grid tells of vaults, keys and resources. A key's deletion or disabling has no event."""
+
+    KEY_NEW_VERSION = "Microsoft.KeyVault.KeyNewVersionCreated"
+    KEY_NEAR_EXPIRY = "Microsoft.KeyVault.KeyNearExpiry"
+    KEY_EXPIRED = "Microsoft.KeyVault.KeyExpired"
+    ACCESS_POLICY = "Microsoft.KeyVault.VaultAccessPolicyChanged"
+    RESOURCE_WRITE = "Microsoft.Resources.ResourceWriteSuccess"
+    RESOURCE_DELETE = "Microsoft.Resources.ResourceDeleteSuccess"
+    RESOURCE_ACTION = "Microsoft.Resources.ResourceActionSuccess"
 
 
 @unique
@@ -111,6 +141,8 @@ class Operation(StrEnum):
     UNWRAP_KEY = "unwrapKey"
     TOKEN = "token"  # noqa: S105 - a name, not a secret
     METADATA = "metadata"
+    VALIDATE = "validate"
+    DELIVER = "deliver"
     UNKNOWN = "unknown"
 
 
@@ -129,10 +161,12 @@ class FaultKind(StrEnum):
     PROXY_PAGE = "proxy_page"
     STALE_READ = "stale_read"
     WRONG_UNWRAP = "wrong_unwrap"
+    DUPLICATE = "duplicate"
 
 
 ALL_VAULTS: Final = "*"
 ENTRA: Final = "entra"
 MANAGED_IDENTITY: Final = "managed-identity"
 ARM: Final = "arm"
+EVENT_GRID: Final = "event-grid"
 """Targets of faults, and names under which calls are counted, beside the names of vaults."""

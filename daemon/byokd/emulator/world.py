@@ -9,10 +9,12 @@ from typing import Final
 
 from byokd.emulator.calls import Calls
 from byokd.emulator.faults import Faults
+from byokd.emulator.happenings import Nobody, Witness
+from byokd.emulator.material import Material
 from byokd.emulator.principals import Credentials, Principal, stable_id
 from byokd.emulator.refusals import WorldError, nothing_named
-from byokd.emulator.vaults import Vault
-from byokd.emulator.vocabulary import Access, Dialect, Network, Permission, PrincipalKind
+from byokd.emulator.vaults import Attributes, KeyVersion, Vault
+from byokd.emulator.vocabulary import Access, Dialect, KeyType, Network, Permission, PrincipalKind
 
 HOME_TENANT: Final = stable_id("tenant", "home")
 """The tenant of everything that names none."""
@@ -36,6 +38,7 @@ class World:
     dialects: set[Dialect] = field(default_factory=set)
     faults: Faults = field(init=False)
     calls: Calls = field(default_factory=Calls)
+    witness: Witness = field(default_factory=Nobody)
     tokens_issued: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     last_token: int = 0
 
@@ -115,6 +118,14 @@ class World:
         if vault.deleted is None or vault.purge_protection:
             raise WorldError(f"the vault {name!r} cannot be purged", "it must be deleted, without purge protection")
         del self.vaults[vault.name]
+
+    def add_version(
+        self, vault: Vault, name: str, *, kty: KeyType, material: Material, attributes: Attributes
+    ) -> KeyVersion:
+        """Make a key, or a new version of it, and say so; Refusal when a deleted key holds the name."""
+        version = vault.add_version(name, kty=kty, material=material, attributes=attributes, now=self.clock())
+        self.witness.version_created(vault, vault.keys[name.lower()], version)
+        return version
 
     def set_network(self, name: str, network: Network) -> Vault:
         """Open or close the vault to our address."""
