@@ -10,6 +10,7 @@ from azure.keyvault.keys.aio import KeyClient
 from azure.keyvault.keys.crypto.aio import CryptographyClient
 
 from byokd.emulator import Emulator, KeyMaker
+from emulator.receiver import Receiver
 from emulator.support import KEY, VAULT, Clock, Wire
 
 SHARED_KEYS = KeyMaker(pool=8)
@@ -40,6 +41,12 @@ async def vault(emulator: Emulator) -> Emulator:
     await emulator.control.create_key(VAULT, KEY)
     await emulator.control.grant(VAULT)
     return emulator
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver.start() as running:
+        yield running
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ class EventGrid:
 
         `url` is the plain listener of this emulator, where fetching a validation URL is noticed.
         """
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        connector = aiohttp.TCPConnector(force_close=True)  # as seen from the live service
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
             grid, ready = cls(world, WebhookClient(world, authority, session, url)), asyncio.Event()
             task = asyncio.create_task(grid._run(ready), name="event-grid")
             await ready.wait()
