@@ -90,4 +90,4 @@ class Receiver:
             self.deliveries.append(got)
             self._changed.notify_all()
         await self.open.wait()
-        return web.Response(status=status)
+        return web.Response(status=status, headers={"Location": self.url} if status in (302, 307) else {})

@@ -1,5 +1,6 @@
 """What Event Grid tells of a vault, and what it does not tell."""
 
+from datetime import datetime
 from typing import Any, Unpack
 
 import pytest
@@ -49,7 +50,7 @@ async def test_event_in_event_grid_schema(vault: Emulator, receiver: Receiver, c
     (got,) = await receiver.got(1)
     (event,) = got.body
     assert event.pop("id") == got.headers["aeg-output-event-id"]
-    assert event.pop("eventTime").endswith("0Z")
+    assert datetime.fromisoformat(event.pop("eventTime")).timestamp() == pytest.approx(clock.now, abs=1e-5)
     assert event == {
         "topic": RESOURCE,
         "subject": KEY,
@@ -105,7 +106,21 @@ async def test_expiry_is_told_once_by_the_emulators_clock(vault: Emulator, recei
     for _ in range(3):
         await vault.control.change_key(VAULT, KEY, tags={})
     await vault.control.change_key(VAULT, KEY, exp=expires - 1)
-    assert kinds((await receiver.events(3))[2:]) == [(OVER, KEY)]
+    again = (await receiver.events(3))[2]
+    assert (again["eventType"], again["data"]["EXP"]) == (OVER, expires - 1)
+
+
+async def test_times_set_by_the_data_plane_or_anew_are_told_of(
+    vault: Emulator, receiver: Receiver, wire: Wire, clock: Clock
+) -> None:
+    await vault.control.grant(VAULT, permissions=[Permission.UPDATE])
+    await subscribed(vault, receiver, event_types=[NEAR, OVER])
+    past = int(clock.now) - 1
+    assert (await wire.send("PATCH", f"/keys/{KEY}", {"attributes": {"exp": past}})).status == 200
+    assert kinds(await receiver.events(1)) == [(OVER, KEY)]
+    await vault.control.change_key(VAULT, KEY, exp=None)
+    await vault.control.change_key(VAULT, KEY, exp=past)
+    assert kinds(await receiver.events(2)) == [(OVER, KEY)] * 2
 
 
 async def test_expiry_is_of_the_newest_version_of_a_key_that_is_there(

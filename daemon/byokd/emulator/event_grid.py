@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 
@@ -49,8 +49,9 @@ class EventGrid:
                 yield grid
             finally:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+                await asyncio.wait([task])
+                if not task.cancelled():
+                    task.result()
 
     async def subscribe(self, vault: Vault, subscription: Subscription) -> None:
         """Shake hands with the endpoint, then deliver to it; WorldError when the name is taken or it does not agree."""

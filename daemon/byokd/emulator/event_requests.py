@@ -40,7 +40,7 @@ class WebhookClient:
         cloud_events = subscription.schema is Schema.CLOUD_EVENTS
         try:
             await (self._ask_origin(subscription) if cloud_events else self._ask_code(vault, subscription))
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _note(self._world.calls, Operation.VALIDATE, 0, "refused")
             raise _not_validated(subscription, f"gave no answer: {type(error).__name__}") from None
 
