@@ -7,6 +7,7 @@ import pytest
 
 from byokd.emulator import ControlError, Dialect, Emulator, Permission
 from byokd.emulator.subscription_documents import SubscriptionOptions
+from byokd.emulator.vocabulary import Access, Network
 from byokd.emulator.world import SUBSCRIPTION
 from emulator.receiver import Receiver
 from emulator.support import KEY, VAULT, Clock, Wire
@@ -149,7 +150,7 @@ async def test_nothing_is_told_of_deletion_disabling_recovery_or_purge(vault: Em
     await vault.control.purge_key(VAULT, KEY)
     await vault.control.grant(VAULT)
     await vault.control.revoke(VAULT)
-    await vault.control.change_vault(VAULT, network="firewall")  # type: ignore[arg-type]
+    await vault.control.change_vault(VAULT, network=Network.FIREWALL)
     await vault.control.delete_vault(VAULT)
     await vault.control.recover_vault(VAULT)
     await vault.control.create_key(VAULT, "fence")
@@ -159,7 +160,7 @@ async def test_nothing_is_told_of_deletion_disabling_recovery_or_purge(vault: Em
 
 async def test_access_policies_are_told_of_where_a_vault_goes_by_them(vault: Emulator, receiver: Receiver) -> None:
     await subscribed(vault, receiver)
-    await vault.control.change_vault(VAULT, access="policies")  # type: ignore[arg-type]
+    await vault.control.change_vault(VAULT, access=Access.POLICIES)
     await vault.control.grant(VAULT)
     await vault.control.revoke(VAULT)
     events = await receiver.events(3)
@@ -175,8 +176,8 @@ async def test_arm_tells_of_the_vault_and_of_role_assignments(vault: Emulator, r
     await vault.control.set_reader(VAULT)
     await vault.control.set_reader(VAULT, present=False)
     await vault.control.change_vault(VAULT, settle_seconds=0)
-    await vault.control.change_vault(VAULT, network="firewall")  # type: ignore[arg-type]
-    await vault.control.change_vault(VAULT, access="policies")  # type: ignore[arg-type]
+    await vault.control.change_vault(VAULT, network=Network.FIREWALL)
+    await vault.control.change_vault(VAULT, access=Access.POLICIES)
     await vault.control.grant(VAULT)
     await vault.control.delete_vault(VAULT)
     await vault.control.recover_vault(VAULT)
@@ -215,7 +216,7 @@ async def test_subscription_hears_of_its_vault_and_its_types_only(vault: Emulato
     await subscribed(vault, receiver, event_types=[POLICY])
     await vault.control.create_key("fabrikam", KEY)
     await vault.control.rotate_key(VAULT, KEY)
-    await vault.control.change_vault("fabrikam", access="policies")  # type: ignore[arg-type]
-    await vault.control.change_vault(VAULT, access="policies")  # type: ignore[arg-type]
+    await vault.control.change_vault("fabrikam", access=Access.POLICIES)
+    await vault.control.change_vault(VAULT, access=Access.POLICIES)
     assert kinds(await receiver.events(1)) == [(POLICY, VAULT)]
     assert len(receiver.deliveries) == 1

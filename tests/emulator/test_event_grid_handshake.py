@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from byokd.emulator import ControlError, Emulator
+from byokd.emulator.subscription_documents import TokenOptions
 from byokd.emulator.tls import make_context
 from byokd.emulator.world import HOME_TENANT
 from emulator.receiver import Answer, Got, Receiver, agree
@@ -176,8 +177,8 @@ async def test_headers_go_along_with_everything_and_are_never_shown(
 async def test_token_of_the_delivering_application_goes_along(
     vault: Emulator, receiver: Receiver, session: aiohttp.ClientSession, version: int, claim: str, issuer: str
 ) -> None:
-    token = {"audience": AUDIENCE, "version": version}
-    made = await vault.control.create_subscription(VAULT, "one", receiver.url, token=token)  # type: ignore[arg-type]
+    token: TokenOptions = {"audience": AUDIENCE, "version": version}
+    made = await vault.control.create_subscription(VAULT, "one", receiver.url, token=token)
     await vault.control.rotate_key(VAULT, KEY)
     (got,) = await receiver.got(1)
     async with session.get(f"https://login.microsoftonline.com/{HOME_TENANT}/discovery/v2.0/keys") as response:
