@@ -19,7 +19,7 @@ from byokd.demo.processes import bound_to_us, byokd_command
 from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import subscriber
 
-LEAST_STEPS = 28
+LEAST_STEPS = 29
 OF_THE_BROKER = ("broker-down", "broker-back", "enable-key-again")
 OUTAGES = (*OF_THE_BROKER, "kill-9")
 OF_TROUBLE = ("odd-answer", "throttling", "broker-back", "kill-9")

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from byokd.domain.identifiers import VaultHost, WatchId
 from byokd.http.event_grid import PATH, Deliveries, event_grid_application
 from byokd.http.server import HttpTask, listen_tcp
+from byokd.ports.deliveries import DeliveryKeysUnavailableError
 from byokd.runtime.clock import SystemClock
 from byokd.runtime.delivery_secrets import read_secrets
 from byokd.runtime.hinting import Hints
@@ -44,6 +45,8 @@ class Looking:
 
 class NoTokens:
     async def are_from(self, token: str, **_: str) -> bool:
+        if token == "not now":
+            raise DeliveryKeysUnavailableError
         return token == "good"
 
 
@@ -131,6 +134,7 @@ async def test_a_token_may_be_wanted_beside_the_secret_or_in_its_place(tmp_path:
         assert await hook.post([rotated()], Authorization="Bearer bad") == 401
         assert await hook.post([rotated()], secret="wrong", Authorization="Bearer good") == 401
         assert await hook.post([rotated()], Authorization="Bearer good") == 200
+        assert await hook.post([rotated()], Authorization="Bearer not now") == 503
     async with webhook(tmp_path, source={**both, "secret_file": None}) as hook:
         assert await hook.post([rotated()], secret=None, Authorization="Bearer good") == 200
 

@@ -96,6 +96,7 @@ class _Process:
     ) -> None:
         self._service, self._prepare, self._ways = wired.service, wired.store.prepare, wired.ways
         self._http = "{}:{}".format(*listener.getsockname()[:2])
+        self._grid_address = None if grid is None else "{}:{}".format(*grid.getsockname()[:2])
         self._stop = stop
         self._manager = self._service.outside.manager
         self.reloader = Reloader(read, self._service.settings, self._change_over)
@@ -187,6 +188,7 @@ class _Process:
             values=service.values,
             probes=_probes(service),
             http=self._http,
+            event_grid=self._grid_address,
             reloader=self.reloader,
             explainer=service.explainer,
             inside=service.inside,

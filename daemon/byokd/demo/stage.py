@@ -20,6 +20,9 @@ from byokd.emulator.principals import stable_id
 BEHIND, APPLICATION = "platform-behind", "platform-vendor"
 """A user-assigned identity of the machine, and the application that trusts it; the settings name them beforehand."""
 
+DELIVERY_FILE = "event-grid.secret"
+"""What Event Grid's deliveries have to show."""
+
 SETTINGS = """\
 # Written by `byokd demo`: short intervals, for a story of less than a minute. The defaults are for real use.
 [service]
@@ -72,6 +75,13 @@ reconnect_most = "1 s"
 
 [http]
 listen = "127.0.0.1:0"
+
+[event_grid]
+listen = "127.0.0.1:0"
+
+[event_grid.sources.azure]
+secret_file = "{directory}/{secret}"
+vaults = ["*.vault.azure.net"]
 """
 
 
@@ -141,6 +151,7 @@ async def set_stage(broker: str | None, *, store: str | None = None) -> AsyncIte
         environment = _environment(str(ready["control"]), directory)
         values = {"ca": ready["ca"], "tls": ready["tls"], "broker": broker, "prefix": prefix}
         values |= {"behind": stable_id("client", BEHIND), "vendor": stable_id("client", APPLICATION)}
+        values["secret"] = DELIVERY_FILE
         values["store"] = store or f"sqlite:///{directory}/byokd.db"
         service = await _start_daemon(stack, directory, environment, values)
         yield Stage(
@@ -177,6 +188,7 @@ async def _start_daemon(
     stack: AsyncExitStack, directory: Path, environment: dict[str, str], values: dict[str, object]
 ) -> DemoDaemon:
     make_service_keys(directory / "keys")
+    (directory / DELIVERY_FILE).write_text(secrets.token_urlsafe(32))
     (directory / "byokd.toml").write_text(SETTINGS.format(directory=directory, uid=os.getuid(), **values))
     daemon = DemoDaemon(directory, environment)
     stack.push_async_callback(daemon.end)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from byokd.demo.contents import Contents
+from byokd.demo.hints import Hints
 from byokd.demo.outages import Outages
 from byokd.demo.own_fault import OwnFault
 from byokd.demo.proofs import Proofs
@@ -62,6 +63,7 @@ class Story:
             *self._troubles(),
             *self._own_fault.breaking(BASE),
             *self._tenants.steps(BASE),
+            *Hints(self._scene).steps(),
             *self._outages.of_the_broker(),
             *self._outages.of_the_daemon(),
             *self._proofs.of_rotation(),

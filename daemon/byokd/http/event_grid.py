@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from byokd.domain.signals import DeliveryUnreadableError, read_delivery
 from byokd.ports import Clock
-from byokd.ports.deliveries import DeliveryTokens
+from byokd.ports.deliveries import DeliveryKeysUnavailableError, DeliveryTokens
 from byokd.runtime.hinting import BudgetSpentError, Hints, Source
 from byokd.runtime.metrics import Metrics
 from byokd.settings import EventGridSettings
@@ -38,6 +38,8 @@ class Refusal(StrEnum):
     UNREADABLE = "unreadable"
     BUSY = "busy"
     BUDGET = "budget"
+    UNPROVED = "unproved"
+    """Its token cannot be judged now: 401 would have Event Grid drop what it delivers."""
 
 
 _STATUS: Final[Mapping[Refusal, int]] = {
@@ -47,6 +49,7 @@ _STATUS: Final[Mapping[Refusal, int]] = {
     Refusal.UNREADABLE: 400,
     Refusal.BUSY: 503,
     Refusal.BUDGET: 429,
+    Refusal.UNPROVED: 503,
 }
 """Event Grid tries again later, but for 400, 401 and 413, which no repetition mends."""
 
@@ -108,11 +111,15 @@ class Deliveries:
     async def _source(self, request: Request) -> Source:
         """Tell who sends it, before anything of the body is read. Every source's secret is compared, in equal time."""
         known: Source | None = None
+        refusal = _RefusedError(Refusal.UNAUTHORIZED)
         for name, source in self.hints.sources.items():
-            if self._shows_secret(request, name, source) and await self._shows_token(request, source):
-                known = source
+            try:
+                if self._shows_secret(request, name, source) and await self._shows_token(request, source):
+                    known = source
+            except DeliveryKeysUnavailableError:
+                refusal = _RefusedError(Refusal.UNPROVED, retry_after=RETRY_SECONDS, source=name)
         if known is None:
-            raise _RefusedError(Refusal.UNAUTHORIZED)
+            raise refusal
         return known
 
     def _shows_secret(self, request: Request, name: str, source: Source) -> bool:

@@ -42,6 +42,7 @@ class Managed:
     damages: Damages
     probes: Probes
     http: str
+    event_grid: str | None
     values: ProtectedValues
     reloader: Reloader
     explainer: Explainer

@@ -49,7 +49,7 @@ def management_application(managed: Managed, tailing: Tailing) -> FastAPI:
     application.middleware("http")(_bounded)
 
     async def status() -> dict[str, object]:
-        return {"http": managed.http, **managed.probes.report(), **managed.inside()}
+        return {"http": managed.http, "eventGrid": managed.event_grid, **managed.probes.report(), **managed.inside()}
 
     application.get("/status")(status)
     application.include_router(account_routes(managed))

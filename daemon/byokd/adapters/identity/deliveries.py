@@ -12,6 +12,7 @@ from azure.core.rest import HttpRequest
 
 from byokd.adapters.identity.sources import Transport
 from byokd.ports import Clock
+from byokd.ports.deliveries import DeliveryKeysUnavailableError
 
 AUTHORITY: Final = "login.microsoftonline.com"
 ALGORITHMS: Final = ("RS256",)
@@ -47,6 +48,7 @@ class EntraDeliveryTokens:
         try:
             key = await self._key(tenant, str(jwt.get_unverified_header(token).get("kid")))
             if key is None:
+                self._check_had(tenant)
                 return False
             # Times are compared here: the library would look at a clock of its own.
             claims: Mapping[str, Any] = jwt.decode(
@@ -66,6 +68,10 @@ class EntraDeliveryTokens:
         issuers = {f"https://sts.windows.net/{tenant}/", f"https://{AUTHORITY}/{tenant}/v2.0"}
         given_to = str(claims.get("azp") or claims.get("appid") or "").lower()
         return claims["iss"] in issuers and given_to == application and self._is_in_time(claims)
+
+    def _check_had(self, tenant: str) -> None:
+        if tenant not in self._keys:
+            raise DeliveryKeysUnavailableError
 
     def _is_in_time(self, claims: Mapping[str, Any]) -> bool:
         now, begin, end = self._clock.now().timestamp(), claims.get("nbf", 0), claims["exp"]

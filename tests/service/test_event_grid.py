@@ -1,0 +1,77 @@
+"""Event Grid, as the emulator plays it, against the daemon's own process."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from byokd.demo.hints import PATH
+from byokd.demo.processes import byokd_command, child
+from byokd.demo.stage import DELIVERY_FILE, Stage
+from byokd.emulator import ControlError
+from parts.waiting import eventually
+from service.support import VAULT, apply, byokd, customer, manifest, plain_environment
+from service.test_process import settings
+
+
+async def hints(stage: Stage, outcome: str) -> float:
+    async with aiohttp.ClientSession() as session, session.get(f"{stage.health_url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    name = f'byokd_hints_total{{outcome="{outcome}",source="azure"}} '
+    return next((float(line.removeprefix(name)) for line in lines if line.startswith(name)), 0.0)
+
+
+@pytest.mark.parametrize("schema", ["EventGridSchema", "CloudEventSchemaV1_0"])
+async def test_a_subscription_is_agreed_to_and_its_events_are_followed_once(stage: Stage, schema: str) -> None:
+    await apply(stage, manifest(stage, await customer(stage)))
+    endpoint = f"http://{(await stage.service.ask('/status'))['eventGrid']}{PATH}"
+    secret = (stage.directory / DELIVERY_FILE).read_text()
+    await stage.control.create_subscription(
+        VAULT, "byokd", endpoint, schema=schema, headers={"x-byokd-secret": secret}, wait_scale=0.001
+    )
+    await stage.control.set_fault("event-grid", "duplicate")
+    await stage.control.rotate_key(VAULT, "media")
+
+    async def is_followed() -> bool:
+        return (await hints(stage, "followed"), await hints(stage, "repeated")) == (1.0, 1.0)
+
+    await eventually(is_followed)
+    log = stage.service.log.read_text()
+    assert secret not in log
+
+
+async def test_without_the_secret_no_delivery_is_taken(stage: Stage) -> None:
+    await customer(stage)
+    endpoint = f"http://{(await stage.service.ask('/status'))['eventGrid']}{PATH}"
+    with pytest.raises(ControlError):
+        await stage.control.create_subscription(VAULT, "forged", endpoint, headers={"x-byokd-secret": "guessed"})
+    async with asyncio.timeout(10), aiohttp.ClientSession() as session, session.get(endpoint) as response:
+        assert response.status == 405
+    assert [line["event"] for line in stage.service.logged() if line["event"] == "delivery-refused"] == [
+        "delivery-refused"
+    ]
+
+
+async def test_the_first_source_needs_a_restart_and_a_bad_one_is_named(tmp_path: Path) -> None:
+    path, socket = settings(tmp_path), tmp_path / "api.sock"
+    good = path.read_text()
+    asking = plain_environment() | {"BYOKD_SOCKET": str(socket)}
+    secret = tmp_path / "secret"
+    source = f'\n[event_grid.sources.azure]\nsecret_file = "{secret}"\nvaults = ["*.vault.azure.net"]\n'
+    command = byokd_command("run", "--settings", str(path))
+    async with child(command, log=tmp_path / "log", environment=plain_environment()):
+
+        async def answers() -> bool:
+            return (await byokd("status", environment=asking)).code == 0
+
+        await eventually(answers)
+        path.write_text(good + source)
+        missing = await byokd("reload", environment=asking)
+        assert missing.code == 1
+        assert "[event_grid.sources.azure] secret_file: cannot be read" in missing.err
+        secret.write_text("short")
+        assert "is too short" in (await byokd("reload", environment=asking)).err
+        secret.write_text("long enough to be a secret"[:16].replace(" ", "-"))
+        first = await byokd("reload", environment=asking)
+        assert (first.code, "needs a restart" in first.err) == (1, True)
