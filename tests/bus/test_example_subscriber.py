@@ -1,0 +1,106 @@
+"""The example of docs/events.md keeps a correct table through deaths of itself and of the broker."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bus.support import commit, publisher, row, running
+from byokd.adapters.sql import SqlStore
+from byokd.records import OutboxRow, Retained
+from parts.mosquitto import mosquitto
+from parts.waiting import until
+
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/subscriber.py"
+ACCOUNTS = 20
+
+
+@asynccontextmanager
+async def example(address: str, table: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    host, _, port = address.rpartition(":")
+    process = await asyncio.create_subprocess_exec(sys.executable, EXAMPLE, host, port, table)
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def change(account: int, sequence: int, state: str, *, incarnation: str = "one", deleted: bool = False) -> OutboxRow:
+    made = row(
+        f"accounts/s/g/{account}",
+        retained=Retained.CLEAR if deleted else Retained.SET,
+        account=f"/{account}",
+        incarnation=incarnation,
+        sequence=sequence,
+        state=state,
+        reason=None,
+    )
+    return OutboxRow(made.number, made.id, made.stream, _type(deleted=deleted), made.time, made.data, made.retained)
+
+
+def _type(*, deleted: bool) -> str:
+    return "byokd.account.deleted" if deleted else "byokd.account.updated"
+
+
+def shown(table: Path) -> dict[str, tuple[str, int]]:
+    if not table.exists():
+        return {}
+    connection = sqlite3.connect(table)
+    try:
+        rows = connection.execute("SELECT account, state, sequence FROM accounts").fetchall()
+    except sqlite3.OperationalError:
+        return {}
+    finally:
+        connection.close()
+    return {account: (state, sequence) for account, state, sequence in rows}
+
+
+@pytest.mark.real("mosquitto")
+async def test_the_table_is_right_after_deaths_of_the_subscriber_and_the_broker(
+    tmp_path: Path, store: SqlStore
+) -> None:
+    place = tmp_path / "mosquitto"
+    place.mkdir()
+    place.chmod(0o777)
+    kept = ("persistence true", f"persistence_location {place}/", "autosave_interval 1", "autosave_on_changes true")
+    table, sequence = tmp_path / "accounts.db", 0
+
+    async def story(*, last: bool = False) -> dict[str, tuple[str, int]]:
+        nonlocal sequence
+        for _ in range(5):
+            sequence += 1
+            state = ("Accessible", "Inaccessible")[sequence % 2]
+            await commit(store, *(change(account, sequence, state) for account in range(ACCOUNTS)))
+        if last:
+            sequence += 1
+            await commit(store, change(0, sequence, "Accessible", deleted=True))
+        sending.notify()
+        expected = {f"/{account}": (state, sequence) for account in range(ACCOUNTS)}
+        if last:
+            expected |= {f"/{account}": (state, sequence - 1) for account in range(1, ACCOUNTS)}
+            expected["/0"] = ("Deleted", sequence)
+        return expected
+
+    async with mosquitto(place, "max_queued_messages 100000", *kept) as broker:
+        sending = publisher(store, broker.address)
+        async with running(sending):
+            async with example(broker.address, table):
+                expected = await story()
+                await until(lambda: shown(table) == expected)
+            await story()  # while nobody listens
+            async with example(broker.address, table) as process:
+                process.kill()
+            async with example(broker.address, table):
+                expected = await story()
+                await broker.kill()
+                await until(lambda: not sending.status.link.connected)
+                expected = await story()
+                await broker.start()
+                await until(lambda: shown(table) == expected)
+                expected = await story(last=True)
+                await until(lambda: shown(table) == expected)
