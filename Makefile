@@ -62,6 +62,7 @@ bench: setup
 
 docs: setup
 	$(BIN)/python -m byokd.runtime.settings_page docs/settings.md config/byokd.toml
+	$(BIN)/python -m byokd.runtime.asyncapi docs/asyncapi.json
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -34,6 +34,7 @@ from byokd.runtime.service import Outside, Service
 from byokd.settings import Settings
 from store.builders import CountingIds, finish
 from store.memory import empty_inline
+from virtual.shapes import assert_shapes
 from virtual.vaults import IDENTITY, TENANT, SimulatedVaults, Vault
 
 T = TypeVar("T")
@@ -271,6 +272,7 @@ class World:
                 yield self
                 if self._running is not None:
                     await self.stop()
+                assert_shapes(message for _, message in self.bus.messages)
             finally:
                 await self.crash()
 
