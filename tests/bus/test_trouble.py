@@ -191,6 +191,26 @@ async def test_tls_is_spoken_with_an_own_authority_and_no_other(tmp_path: Path) 
         assert open_sockets() == sockets
 
 
+async def test_a_certificate_of_our_own_is_shown_to_a_broker_that_wants_one(tmp_path: Path) -> None:
+    files, others = server_files(tmp_path / "own"), server_files(tmp_path / "other")
+    for one in (files, others):
+        (one.key.parent / "client.pem").write_bytes(one.certificate.read_bytes() + one.key.read_bytes())
+    lines = ("listener {port} 127.0.0.1", f"certfile {files.certificate}", f"keyfile {files.key}")
+    wanted = (f"cafile {files.authority}", "require_certificate true", "use_identity_as_username true")
+    async with mosquitto(tmp_path / "mosquitto", *lines, *wanted, "allow_anonymous false") as broker:
+        secure = {"scheme": "mqtts", "ca_file": files.authority}
+        own = tmp_path / "own/client.pem"
+        async with bus(broker.address, **secure, certificate_file=own).connect("sender") as session:
+            await session.publish(message())
+        for wrong in ({}, {"certificate_file": tmp_path / "other/client.pem"}):
+            with pytest.raises(BusUnavailableError):
+                async with bus(broker.address, **secure, **wrong).connect("sender") as session:
+                    await session.publish(message())
+        with pytest.raises(BusUnavailableError, match=f"cannot read {files.certificate}: TLS"):
+            async with bus(broker.address, **secure, certificate_file=files.certificate).connect("sender"):
+                pass
+
+
 async def test_a_missing_file_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     for changes in ({"scheme": "mqtts", "ca_file": missing}, {"username": "byokd", "password_file": missing}):

@@ -196,6 +196,17 @@ def _flaw_of_authorities(path: Path) -> str | None:
     return None if context.cert_store_stats()["x509"] else f"holds no PEM certificate; {right}"
 
 
+def _flaw_of_chain(path: Path) -> str | None:
+    right = "write the path of a readable PEM file with a certificate and its private key, without a passphrase"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(path, password=lambda: "")
+    except ssl.SSLError:
+        return f"holds no certificate with its key, or they do not fit; {right}"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {_why(error)}; {right}"
+    return None
+
+
 def _flaw_of_password(path: Path) -> str | None:
     right = "write the path of a readable file that holds the password as UTF-8 text"
     try:
@@ -215,6 +226,7 @@ _FILES: Final[Mapping[tuple[str, ...], Callable[[Path], str | None]]] = {
     ("store", "password_file"): _flaw_of_password,
     ("mqtt", "password_file"): _flaw_of_password,
     ("mqtt", "ca_file"): _flaw_of_authorities,
+    ("mqtt", "certificate_file"): _flaw_of_chain,
 }
 
 

@@ -367,6 +367,10 @@ class MqttSettings(_Group):
     ca_file: AbsolutePath | None = None
     """PEM file of the authorities that may vouch for the broker, instead of the system's. Checked before the start."""
 
+    certificate_file: AbsolutePath | None = None
+    """PEM file with the certificate, and its key, that byokd shows to a broker that wants one. Read anew for every
+    connection, so that it can be renewed; checked before the start."""
+
     topic_prefix: TopicPrefix = "byokd/v1"
     """First levels of every topic, in lower case."""
 

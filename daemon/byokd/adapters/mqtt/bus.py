@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from byokd.adapters.mqtt.connection import Connection, Terms
-from byokd.adapters.mqtt.dialling import Address, dial, trust
+from byokd.adapters.mqtt.dialling import Address, dial, show, trust
 from byokd.ports import BusMessage, BusSession, BusUnavailableError
 from byokd.settings import MqttSettings
 
@@ -83,6 +83,9 @@ class MqttBus:
         reading = settings.ca_file
         try:
             context = trust(settings.ca_file) if self._address.tls else None
+            if context is not None and settings.certificate_file is not None:
+                reading = settings.certificate_file
+                show(context, settings.certificate_file)
             if settings.password_file is not None:
                 reading = settings.password_file
                 password = settings.password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")

@@ -29,6 +29,20 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
 
 
+def show(context: ssl.SSLContext, certificate_file: Path) -> None:
+    """Have a context show the certificate of that file, with its key, to who asks for one. Reads the file.
+
+    Raises:
+        OSError: the file cannot be read, or holds no certificate with its key, unencrypted (ssl.SSLError).
+    """
+    context.load_cert_chain(certificate_file, password=_nothing)
+
+
+def _nothing() -> str:
+    """Stand for the passphrase of an encrypted key: without this, OpenSSL would ask for it at the terminal."""
+    return ""
+
+
 async def dial(address: Address, context: ssl.SSLContext | None) -> socket.socket:
     """Connect, and shake hands when there is a context; give a non-blocking socket that the caller owns.
 
