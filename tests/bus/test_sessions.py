@@ -4,13 +4,19 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import timedelta
+from pathlib import Path
 
+import aiomqtt
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from bus.support import bus, message
 from byokd.adapters.mqtt.connection import CONTENT_TYPE
 from byokd.ports import BusUnavailableError
 from parts.leftovers import open_sockets, other_tasks
+from parts.mosquitto import mosquitto
 from parts.subscriber import subscriber
 
 CHILD = """
@@ -32,6 +38,35 @@ async def test_a_message_arrives_with_its_content_type(broker: str) -> None:
     assert arrived.payload == b'{"a":1}'
     assert arrived.properties == {"ContentType": CONTENT_TYPE, "PayloadFormatIndicator": 1}
     assert not arrived.retained
+
+
+@pytest.mark.real("mosquitto")
+async def test_events_expire_where_that_is_set_and_states_never_do(tmp_path: Path) -> None:
+    async with mosquitto(tmp_path) as broker:
+        host, _, port = broker.address.rpartition(":")
+
+        def reader() -> aiomqtt.Client:
+            session = Properties(PacketTypes.CONNECT)
+            session.SessionExpiryInterval = 60
+            version = aiomqtt.ProtocolVersion.V5
+            return aiomqtt.Client(
+                host, int(port), identifier="reader", protocol=version, clean_start=False, properties=session
+            )
+
+        async with reader() as client:
+            await client.subscribe("some/#", qos=1)
+        async with bus(broker.address, message_expiry=timedelta(seconds=1)).connect("sender") as session:
+            await session.publish(message("some/events"))
+            await session.publish(message("some/state", retain=True))
+            await asyncio.sleep(2.5)  # the broker counts seconds of its own
+            await session.publish(message("some/events", b'{"last":1}'))
+        came: list[str] = []
+        async with reader() as client:
+            async for one in client.messages:
+                came.append(f"{one.topic} {bytes(one.payload).decode()}")
+                if "last" in came[-1]:
+                    break
+        assert came == ["some/state {}", 'some/events {"last":1}']
 
 
 async def test_a_retained_message_waits_for_subscribers_and_can_be_cleared(broker: str) -> None:

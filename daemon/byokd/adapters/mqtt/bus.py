@@ -59,6 +59,7 @@ class MqttBus:
     async def _connected(
         self, client_id: str, will: BusMessage | None, context: ssl.SSLContext | None, password: str | None
     ) -> Connection:
+        expiry = self._settings.message_expiry
         terms = Terms(
             client_id=client_id,
             username=self._settings.username,
@@ -67,6 +68,7 @@ class MqttBus:
             publish_timeout=self._settings.publish_timeout.total_seconds(),
             marker_timeout=self._settings.marker_timeout.total_seconds(),
             will=will,
+            expiry=None if expiry is None else max(1, int(expiry.total_seconds())),
         )
         connection = Connection(self._address, terms)
         opened = await dial(self._address, context)

@@ -46,7 +46,7 @@ _library_log.setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Terms:
-    """What a connection is made with. Times in seconds."""
+    """What a connection is made with. Times in seconds; `expiry` is that of messages that are not retained."""
 
     client_id: str
     username: str | None
@@ -55,6 +55,7 @@ class Terms:
     publish_timeout: float
     marker_timeout: float
     will: BusMessage | None
+    expiry: int | None = None
 
 
 @dataclass(slots=True)
@@ -100,7 +101,8 @@ class Connection:
         self._room = asyncio.Semaphore(_MAX_RECEIVE_MAXIMUM)
         self._largest_packet = _UNLIMITED_BYTES
         self._retains = True
-        self._properties = _Described(PacketTypes.PUBLISH)
+        self._lasting = _Described(PacketTypes.PUBLISH)
+        self._passing = _Described(PacketTypes.PUBLISH, expiry=terms.expiry)
 
     async def open(self, opened: socket.socket) -> None:
         """Take the socket, send CONNECT and wait for the broker's CONNACK.
@@ -153,7 +155,8 @@ class Connection:
     def _send(self, message: BusMessage) -> int:
         if self._over.done():
             raise self.loss()
-        properties = self._properties if message.payload and message.is_event else None
+        described = self._lasting if message.retain else self._passing
+        properties = described if message.payload and message.is_event else None
         info = self._paho.publish(message.topic, message.payload, 1, message.retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self.give_up("a message could not be queued")
@@ -324,10 +327,12 @@ class Connection:
 class _Described(Properties):
     """What every event says of its payload, packed once: paho packs properties anew for every message."""
 
-    def __init__(self, packet: int) -> None:
+    def __init__(self, packet: int, *, expiry: int | None = None) -> None:
         super().__init__(packet)  # type: ignore[no-untyped-call]
         self.ContentType = CONTENT_TYPE
         self.PayloadFormatIndicator = 1
+        if expiry is not None:
+            self.MessageExpiryInterval = expiry
         packed: bytes = super().pack()  # type: ignore[no-untyped-call]
         object.__setattr__(self, "_packed", packed)  # paho's own setter knows only the names of properties
 

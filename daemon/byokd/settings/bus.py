@@ -1,0 +1,69 @@
+"""The message bus."""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from byokd.settings.group import Group
+from byokd.settings.kinds import AbsolutePath, Duration, MqttUrl, TopicPrefix
+
+
+class MqttSettings(Group):
+    """The message bus: MQTT 5, QoS 1."""
+
+    url: MqttUrl = "mqtt://127.0.0.1:1883"
+    """`mqtt://host:port`, or `mqtts://host:port` for TLS. Without a port: 1883, or 8883 with TLS."""
+
+    username: str | None = None
+    """User name, when the broker wants one."""
+
+    password_file: AbsolutePath | None = None
+    """File that holds the password, as UTF-8; a trailing line break is dropped. Checked before the start."""
+
+    ca_file: AbsolutePath | None = None
+    """PEM file of the authorities that may vouch for the broker, instead of the system's. Checked before the start."""
+
+    certificate_file: AbsolutePath | None = None
+    """PEM file with the certificate, and its key, that byokd shows to a broker that wants one. Read anew for every
+    connection, so that it can be renewed; checked before the start."""
+
+    topic_prefix: TopicPrefix = "byokd/v1"
+    """First levels of every topic, in lower case."""
+
+    connect_timeout: Duration = timedelta(seconds=10)
+    """For TCP, TLS and CONNACK together."""
+
+    keepalive: Duration = timedelta(seconds=15)
+    """A connection without traffic is probed after this long, and given up after at most twice it."""
+
+    publish_timeout: Duration = timedelta(seconds=15)
+    """For one acknowledgement; then the connection is given up."""
+
+    marker_timeout: Duration = timedelta(seconds=2)
+    """How long after each connect a broker may take to hand back our own message on `service/marker`, from its
+    acknowledgement on; events wait for it. Only the way back is left by then. A broker whose access list lets us write
+    and not read never hands it back: that costs this time once, and from then on events do not wait."""
+
+    window: Annotated[int, Field(ge=1, le=1000)] = 50
+    """Messages in flight. More is hardly faster (20 to 100 were measured alike), and is sent again after a loss."""
+
+    reconnect_first: Duration = timedelta(seconds=0.5)
+    """First wait after a lost connection; it doubles, with jitter."""
+
+    reconnect_most: Duration = timedelta(seconds=30)
+    """Longest wait between attempts to connect."""
+
+    outbox_retention: Duration = timedelta(hours=1)
+    """Events younger than this are all sent again where the broker has lost them; of older ones only the last of each
+    account, which carries its whole state."""
+
+    message_expiry: Duration | None = None
+    """How long brokers keep events for subscribers that are away; without it, as long as they like. Retained states
+    never expire: they are true as long as nothing newer comes."""
+
+    backlog_bound: Annotated[int, Field(ge=1)] = 10_000
+    """Unpublished events beyond which the service is not ready."""
+
+    backlog_age_bound: Duration = timedelta(minutes=5)
+    """Age of the oldest unpublished event beyond which the service is not ready."""
