@@ -24,12 +24,10 @@ from byokd.settings.kinds import (
     Address,
     Duration,
     Guid,
-    MqttUrl,
     Name,
     Nameserver,
     StoreUrl,
     Suffix,
-    TopicPrefix,
 )
 
 
