@@ -62,10 +62,10 @@ async def test_the_first_source_needs_a_restart_and_a_bad_one_is_named(tmp_path:
     command = byokd_command("run", "--settings", str(path))
     async with child(command, log=tmp_path / "log", environment=plain_environment()):
 
-        async def answers() -> bool:
-            return (await byokd("status", environment=asking)).code == 0
+        async def has_started() -> bool:
+            return (await byokd("reload", environment=asking)).code == 0
 
-        await eventually(answers)
+        await eventually(has_started)
         path.write_text(good + source)
         missing = await byokd("reload", environment=asking)
         assert missing.code == 1
