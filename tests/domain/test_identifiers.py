@@ -159,6 +159,13 @@ HOSTILE_URLS = {
 }
 
 
+def test_what_may_be_a_password_is_not_repeated() -> None:
+    for text in ("https://user:secret@contoso.vault.azure.net/keys/k", "user:secret@\u00e4", "http://:secret@x"):
+        with pytest.raises(IdentifierInvalidError) as refused:
+            KeyIdentifier.parse(text, allowed_suffixes=("vault.azure.net",))
+        assert "secret" not in f"{refused.value} {refused.value.hint}"
+
+
 @pytest.mark.parametrize("text", HOSTILE_URLS.values(), ids=HOSTILE_URLS.keys())
 def test_a_url_that_could_steer_a_token_elsewhere_is_refused(text: str) -> None:
     with pytest.raises(IdentifierInvalidError) as caught:

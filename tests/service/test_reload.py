@@ -124,3 +124,17 @@ async def test_a_file_that_the_settings_name_is_looked_into_again(stage: Stage) 
     assert "[network] ca_file: cannot be read: No such file" in refused.err
     stage.ca.with_suffix(".away").rename(stage.ca)
     assert (await byokd("reload", environment=stage.environment)).code == 0
+
+
+async def test_an_identity_that_accounts_use_is_not_taken_away(stage: Stage) -> None:
+    await apply(stage, manifest(stage, await customer(stage)))
+    path = stage.directory / "byokd.toml"
+    good = path.read_text()
+    path.write_text(good.replace("[identities.platform]", "[identities.another]"))
+    refused = await byokd("reload", environment=stage.environment)
+    assert refused.code == 1
+    assert "identities.platform: accounts use it" in refused.err
+    path.write_text(good + '\n[identities.another]\nclient_id = "0f8fad5b-d9cb-469f-a165-70867728950e"\n')
+    assert (await byokd("reload", environment=stage.environment)).code == 0
+    path.write_text(good)
+    assert (await byokd("reload", environment=stage.environment)).code == 0, "nobody uses that one"

@@ -130,6 +130,11 @@ class _Process:
         """Put a service with other settings in the place of the one that runs."""
         if not self._daemon.has_started:
             raise ChangeRefusedError("the daemon has not started yet, or is stopping: restart it instead")
+        if gone := self._service.scheduler.identities - settings.identities.keys():
+            raise ChangeRefusedError(
+                f"identities.{', identities.'.join(sorted(gone))}: accounts use it; give them another one first (byokd "
+                "accounts repair, or apply), or restart byokd"
+            )
         if settings.event_grid.sources and self._grid is None:
             raise ChangeRefusedError("event_grid.sources: the first one needs a restart, as nothing listens for it yet")
         ways = AsyncExitStack()

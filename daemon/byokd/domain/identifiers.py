@@ -95,6 +95,9 @@ class KeyIdentifier:
         hint = f"https://{{vault}}.{allowed_suffixes[0]}/keys/{{name}}, with or without /{{version}}"
         if len(text) > MAX_IDENTIFIER_CHARS:
             raise IdentifierInvalidError(f"a key identifier of {len(text)} characters", hint=hint)
+        if "@" in text:
+            # Before anything is repeated: it may be a name and a password.
+            raise IdentifierInvalidError("a key identifier with an @", hint=hint)
         if not text.isascii() or any(character <= " " for character in text):
             raise IdentifierInvalidError(
                 f"key identifier with a character that does not belong: {shown(text)}", hint=hint

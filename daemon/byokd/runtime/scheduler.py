@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from byokd.domain.identifiers import VaultHost, WatchId
+from byokd.domain.identifiers import IdentityName, VaultHost, WatchId
 from byokd.domain.verdict import Verdict, Watch
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 from byokd.ports import Clock, KeyTarget, StaleError, Store, StoreUnavailableError
@@ -135,6 +135,11 @@ class Scheduler:
         """Hint at the watches of this exact version; there is more than one if it is also pinned."""
         for entry in self._roster.of_version(target):
             self.hint(entry.watch.id)
+
+    @property
+    def identities(self) -> frozenset[IdentityName]:
+        """The identities that watches are looked at with."""
+        return frozenset(entry.watch.identity for entry in self._roster)
 
     def watches_of(self, host: VaultHost, *, key: str | None) -> list[WatchId]:
         """Name the watches of a vault, or of one of its keys by its name in lower case."""
