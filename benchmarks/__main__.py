@@ -7,9 +7,10 @@ from pathlib import Path
 
 from benchmarks.check_cpu import check_cpu
 from benchmarks.fanout import fanout, rewrap_rate
+from benchmarks.hints import hint_to_event
 from byokd.runtime.logs import configure_logs
 
-BENCHMARKS = {"check_cpu": check_cpu, "fanout": fanout, "rewrap_rate": rewrap_rate}
+BENCHMARKS = {"check_cpu": check_cpu, "fanout": fanout, "hint_to_event": hint_to_event, "rewrap_rate": rewrap_rate}
 OUTPUT = Path("build/bench.json")
 
 
