@@ -1,0 +1,169 @@
+"""Ten thousand changes of state, while broker and daemon die by `kill -9`: a subscriber misses and mixes up none.
+
+Everything is a process of its own: the daemon, mosquitto as deploy/mosquitto has it, and Azure in miniature. Only the
+subscriber is here: a session that outlives connections, and nothing else to rely on.
+"""
+
+import asyncio
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiomqtt
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from byokd.demo.stage import Stage, set_stage
+from parts.mosquitto import mosquitto
+from parts.waiting import until
+from service.support import KEY, VAULT, apply, byokd, customer, entry
+
+ACCOUNTS, TURNS = 200, 50
+BROKER_DIES = range(3, 50, 6)
+DAEMON_DIES = range(6, 50, 12)
+PATIENCE_SECONDS = 60
+QUICKLY = {
+    'interval = "1 s"': 'interval = "300 ms"',
+    'confirm_after = "500 ms"': 'confirm_after = "200 ms"',
+    'recheck_first = "500 ms"': 'recheck_first = "200 ms"',
+    'recheck_most = "1 s"': 'recheck_most = "300 ms"',
+}
+DURABLE = ("persistence true", "autosave_interval 1", "autosave_on_changes true", "max_queued_messages 100000")
+
+
+@dataclass
+class Faithful:
+    """A subscriber with a session: what it heard of each account, in order of arrival, each sequence once."""
+
+    sequences: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    states: dict[str, tuple[int, str]] = field(default_factory=dict)
+    repeated: int = 0
+
+    async def follow(self, address: str, prefix: str) -> None:
+        host, _, port = address.rpartition(":")
+        session = Properties(PacketTypes.CONNECT)
+        session.SessionExpiryInterval = 3600
+        while True:
+            client = aiomqtt.Client(
+                host,
+                int(port),
+                identifier="faithful",
+                protocol=aiomqtt.ProtocolVersion.V5,
+                clean_start=False,
+                properties=session,
+            )
+            try:
+                async with client:
+                    await client.subscribe(f"{prefix}/accounts/#", qos=1)
+                    async for message in client.messages:
+                        self._take(str(message.topic), bytes(message.payload))
+            except aiomqtt.MqttError:
+                await asyncio.sleep(0.1)
+
+    async def until(self, last: dict[str, tuple[int, str]]) -> None:
+        """Wait until the last state and the last event of every account have come."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            ends = {name: sequence for name, (sequence, _) in last.items()}
+            while self.states != last or {name: heard[-1] for name, heard in self.sequences.items()} != ends:  # noqa: ASYNC110 - messages come
+                await asyncio.sleep(0.05)
+
+    def _take(self, topic: str, payload: bytes) -> None:
+        data = json.loads(payload)["data"]
+        account, sequence = data["account"].rpartition("/")[2], data["sequence"]
+        if topic.endswith("/events"):
+            if sequence in self.sequences[account]:
+                self.repeated += 1
+            else:
+                self.sequences[account].append(sequence)
+        elif sequence >= self.states.get(account, (0, ""))[0]:
+            self.states[account] = sequence, data["state"]
+
+
+@asynccontextmanager
+async def following(address: str, prefix: str) -> AsyncIterator[Faithful]:
+    one = Faithful()
+    task = asyncio.create_task(one.follow(address, prefix), name="faithful")
+    try:
+        yield one
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def committed(stage: Stage) -> dict[str, tuple[int, str]]:
+    connection = sqlite3.connect(f"file:{stage.directory}/byokd.db?mode=ro", uri=True)
+    try:
+        rows = connection.execute("SELECT name, sequence, state FROM accounts").fetchall()
+    finally:
+        connection.close()
+    return {name: (sequence, state) for name, sequence, state in rows}
+
+
+async def all_in(stage: Stage, state: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while Counter(shown for _, shown in committed(stage).values()) != {state: ACCOUNTS}:  # noqa: ASYNC110 - another process's
+            await asyncio.sleep(0.05)
+
+
+async def prepare(stage: Stage) -> str:
+    """Register the accounts, all on one key; give the prefix of the topics."""
+    tenant = await customer(stage)
+    path = stage.directory / "many.yaml"
+    entries = "".join(entry(tenant, name=f"account{number:03d}", key=KEY) for number in range(ACCOUNTS))
+    path.write_text(f"accounts:\n{entries}")
+    settings = stage.directory / "byokd.toml"
+    text = settings.read_text()
+    for before, now in QUICKLY.items():
+        assert before in text
+        text = text.replace(before, now)
+    settings.write_text(text)
+    assert (await byokd("reload", environment=stage.environment)).code == 0
+    assert (await apply(stage, path)).code == 0
+    return text.partition('topic_prefix = "')[2].partition('"')[0]
+
+
+def kept(directory: Path) -> Path:
+    """Where the broker keeps what it has, also where it runs as another user."""
+    place = directory / "kept"
+    place.mkdir()
+    place.chmod(0o777)
+    return place
+
+
+@pytest.mark.real("mosquitto")
+async def test_no_change_is_missed_or_mixed_up_over_deaths_of_broker_and_daemon(tmp_path: Path) -> None:
+    place = kept(tmp_path)
+    async with (
+        mosquitto(tmp_path / "mosquitto", *DURABLE, f"persistence_location {place}/") as broker,
+        set_stage(f"mqtt://{broker.address}") as stage,
+    ):
+        prefix = await prepare(stage)
+        async with following(broker.address, prefix) as faithful:
+            await until(lambda: len(faithful.states) == ACCOUNTS)
+            before = committed(stage)
+            for turn in range(TURNS):
+                closing = turn % 2 == 0
+                if turn in BROKER_DIES:
+                    await broker.kill()
+                await (stage.control.disable_key if closing else stage.control.enable_key)(VAULT, "media")
+                if turn in DAEMON_DIES:
+                    await stage.service.kill()
+                    await stage.service.start()
+                await all_in(stage, "Inaccessible" if closing else "Accessible")
+                if turn in BROKER_DIES:
+                    await broker.start()
+            last = committed(stage)
+            assert sum(last[name][0] - before[name][0] for name in last) == ACCOUNTS * TURNS
+
+            await faithful.until(last)
+        for name, (sequence, _) in last.items():
+            heard = faithful.sequences[name]
+            assert heard == sorted(heard), f"{name}: mixed up"
+            assert heard == list(range(heard[0], sequence + 1)), f"{name}: a gap"
+            assert heard[0] <= before[name][0] + 1
+        assert (len(BROKER_DIES), len(DAEMON_DIES)) == (8, 4)
