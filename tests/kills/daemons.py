@@ -12,6 +12,7 @@ from pathlib import Path
 
 from byokd.demo.processes import end, first_line, tail
 from kills.points import AT_RANDOM, NOTHING, Orders
+from parts.leaks import SPYING
 
 START_SECONDS = 30
 
@@ -39,7 +40,8 @@ class Forker:
 @asynccontextmanager
 async def forker(directory: Path, environment: Mapping[str, str]) -> AsyncIterator[Forker]:
     """Start the program that forks; whatever it forked ends with it."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
+    # What watches for secrets first: forked daemons inherit it.
+    path = os.pathsep.join([str(SPYING), *(entry for entry in sys.path if entry)])
     with (directory / "forker.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

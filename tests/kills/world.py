@@ -19,6 +19,7 @@ from kills.management import PATIENCE_SECONDS, POLL_SECONDS, Management
 from kills.protecting import Values
 from kills.site import Site
 from kills.verifying import Keys
+from parts.leaks import said
 from parts.subscriber import Subscriber, subscriber
 
 BASE = (
@@ -265,6 +266,7 @@ async def world(
         path.write_text(SETTINGS.format(**values, ca=site.ca, tls=site.tls, uid=os.getuid()))
         settings = read_settings(path, {})
         daemon = Daemon(site.forker, directory, site.environment, plant=plant)
+        stack.callback(lambda: said.append((f"{name}/daemon.log", (directory / "daemon.log").read_text())))
         management = Management(settings.service.socket, log=daemon.log)
         made = World(
             name=name,

@@ -4,7 +4,7 @@ Looked into, after each test: what was captured of its output and logs, what its
 pipes, what was received over MQTT, and the daemon's pages. Looked for: everything that `spying/sitecustomize.py` notes,
 here and in child processes, in base64, base64url, hexadecimal and as Python shows octets. What somebody encodes
 otherwise, or cuts into less than 16 characters, is not found; nor are secrets of children to which a test gives a
-PYTHONPATH of its own (the daemons that are killed at every call, worlds of the simulation).
+PYTHONPATH of its own (worlds of the simulation, which say digests).
 """
 # ruff: noqa: ANN401 - what is wrapped takes whatever it takes
 
