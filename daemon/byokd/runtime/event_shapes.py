@@ -152,7 +152,6 @@ EVENT_DATA: Mapping[EventType, type[Shape]] = MappingProxyType(
         EventType.KEY_VERSION_DETECTED: VersionDetectedData,
         EventType.KEY_VERSION_RETIRED: KeyData,
         EventType.KEY_NEWEST_VERSION_UNUSABLE: KeyWarningData,
-        EventType.KEY_NEW_VERSIONS_UNSEEN: KeyWarningData,
         EventType.KEY_PURGE_PROTECTION_OFF: KeyWarningData,
         EventType.KEY_NEAR_EXPIRY: NearExpiryData,
         EventType.KEY_EXPIRED: KeyWarningData,
