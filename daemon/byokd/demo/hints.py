@@ -1,17 +1,19 @@
 """The step in which Azure itself tells of a change: noticed long before the next poll."""
 
 import asyncio
+import signal
 from collections.abc import Sequence
 
 from byokd.demo.scene import CUSTOMERS, EVERYONE, KEY, PATIENCE, VAULT, Scene, Seen, Step, after
 from byokd.demo.stage import DELIVERY_FILE
 
 OFTEN, SELDOM = 'interval = "1 s"', 'interval = "10 min"'
-QUIET_SECONDS = 2.5
-"""Two polls at the shorter interval, and a little: from then on the longer one is kept."""
+QUIET_SECONDS = 1.3
+"""A poll at the shorter interval, which was due already, and a little: from then on the longer one is kept."""
 
 SOON_SECONDS = 1.0
 SUBSCRIPTION = "byokd"
+RELOADS = ("reloaded", "reload-refused")
 PATH = "/events/keyvault"
 
 
@@ -58,7 +60,17 @@ class Hints:
 
     async def _reload(self, before: str, now: str) -> str | None:
         """Change a setting while the daemon runs; give what was said if it was not taken."""
-        settings = self._scene.stage.directory / "byokd.toml"
+        stage = self._scene.stage
+        settings, begun = stage.directory / "byokd.toml", stage.service.log.stat().st_size
         settings.write_text(settings.read_text().replace(before, now))
-        code, text = await self._scene.byokd("reload")
-        return None if code == 0 else text.strip()
+        stage.daemon.send_signal(signal.SIGHUP)
+
+        def outcome() -> list[str]:
+            return [line["event"] for line in stage.service.logged(since=begun) if line["event"] in RELOADS]
+
+        took = await self._scene.watcher.until_true(lambda: _given(outcome()), seconds=PATIENCE)
+        return None if took is not None and outcome() == [RELOADS[0]] else "the settings were not taken"
+
+
+async def _given(found: list[str]) -> bool:
+    return bool(found)

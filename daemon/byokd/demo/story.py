@@ -17,7 +17,7 @@ from byokd.emulator.vocabulary import FaultKind
 
 SUBSCRIPTION = "3f0c2f8e-0000-4000-8000-00000000d0d0"
 BASE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/demo/providers/Microsoft.Media/mediaservices"
-CALM = 4.0
+CALM = 3.0
 """Seconds to watch that nothing happens: several checks and confirmations long."""
 
 MANIFEST = """\

@@ -11,7 +11,7 @@ from byokd.emulator.world import HOME_TENANT
 CUSTOMER, VAULT = "litware", "litware-keys"
 TENANT: Final = stable_id("tenant", CUSTOMER)
 
-TOKEN_SECONDS, TOKEN_SECONDS_BEFORE = 3, {"application": 3_599, "identity": 86_399}
+TOKEN_SECONDS, TOKEN_SECONDS_BEFORE = 2, {"application": 3_599, "identity": 86_399}
 """So short a life that what is not given any more shows at once."""
 
 ENTRY = """\
