@@ -35,6 +35,7 @@ RANDOM_SECONDS = 1.5
 """As long as a scenario takes, about."""
 
 UNREACHED = {
+    "delivery_tokens.are_from": "a delivery's token is judged: nothing is stored, and a hint that is lost costs a poll",
     "fresh_keys.wrap": "a version that appears while a denial is being confirmed: proved as by probe_keys.wrap",
     "manager.alive": "a sign of life for a service manager that watches; there is none here",
     "manager.reloading": "the beginning of a reload, which ends as a start does",

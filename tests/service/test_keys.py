@@ -78,11 +78,11 @@ async def house(directory: Path, *, count: int) -> Path:
 
 @asynccontextmanager
 async def daemon(path: Path) -> AsyncIterator[Any]:
-    socket = path.parent / "api.sock"
-    socket.unlink(missing_ok=True)
+    log = path.parent / "daemon.log"
+    begun = log.stat().st_size if log.exists() else 0
     command = byokd_command("run", "--settings", str(path))
-    async with child(command, log=path.parent / "daemon.log", environment=plain_environment()) as process:
-        await until(lambda: socket.exists() or process.returncode is not None)
+    async with child(command, log=log, environment=plain_environment()) as process:
+        await until(lambda: b'"started"' in log.read_bytes()[begun:] or process.returncode is not None)
         assert process.returncode is None
         yield process
 

@@ -94,7 +94,7 @@ async def test_a_vault_of_another_region_is_refused_where_arm_tells(stage: Stage
     tenant = await customer(stage)
     settings = stage.directory / "byokd.toml"
     ways = f'"management.azure.com" = "{stage.tls}", "*.vault.azure.net"'
-    text = settings.read_text().replace('"*.vault.azure.net"', ways) + ARM.format(subscription=SUBSCRIPTION)
+    text = settings.read_text().replace('"*.vault.azure.net"', ways, 1) + ARM.format(subscription=SUBSCRIPTION)
     settings.write_text(text)
     assert (await byokd("reload", environment=stage.environment)).code == 0
     elsewhere = manifest(stage, tenant, name="elsewhere")
