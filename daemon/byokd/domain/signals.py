@@ -106,8 +106,8 @@ def _of_key(data: Mapping[str, object]) -> tuple[str, str | None]:
         host, path = url.hostname or "", url.path.split("/")
     except ValueError:
         host, path = "", []
-    if url_names := (host and len(path) > 2 and path[1] == "keys" and path[2]):  # noqa: PLR2004 - /keys/NAME
-        return host, url_names
+    if host and len(path) > 2 and path[1] == "keys" and path[2]:  # noqa: PLR2004 - /keys/NAME
+        return host, path[2]
     return _text(data, "vaultname").lower(), _text(data, "objectname").lower()
 
 
