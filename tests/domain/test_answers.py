@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byokd.domain.answers import KeyFacts
+from byokd.domain.answers import Evidence, KeyFacts
 from byokd.domain.refusals import explain
 from byokd.domain.vocabulary import RefusalKind
 from domain.scenes import NOW, SECOND, TROUBLE, facts, refused, silent
@@ -35,6 +35,22 @@ def test_an_unfit_version_is_refused_with_the_reason(unfit: KeyFacts, why: str) 
 
 def test_validity_is_no_matter_of_registration() -> None:
     assert facts(enabled=False, expires=NOW).unfit_for_registration() is None
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        (facts(), "enabled"),
+        (facts(enabled=False), "disabled"),
+        (
+            facts(not_before=NOW, expires=NOW + SECOND),
+            "enabled, valid from 2026-11-05T12:00:00Z, expires 2026-11-05T12:00:01Z",
+        ),
+        (facts(operations=frozenset()), "enabled, lacks unwrapKey and wrapKey"),
+    ],
+)
+def test_what_get_told_of_a_version_is_evidence_in_words_of_our_own(version: KeyFacts, told: str) -> None:
+    assert version.evidence == Evidence("get", status=200, told=f"version {version.version}: {told}")
 
 
 @given(st.text())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from byokd.domain.accounts import instant, state_message
-from byokd.domain.answers import OWN_LIMIT, Evidence, NoAnswer, ProbeMismatched, Refused
+from byokd.domain.answers import OWN_LIMIT, Evidence, KeyFacts, NoAnswer, ProbeMismatched, Refused
 from byokd.domain.brake import Among, Counted, Crowd, Customer, Finding, Sample, Suspect, Threshold, is_too_early, tally
 from byokd.domain.decide import Adoption, Decision, decide
 from byokd.domain.holding import begins_suspicion, ends_hold
@@ -33,12 +33,12 @@ def wait(verdict: Verdict, probe: object) -> timedelta:
 
 
 @given(scenes.sights)
-def test_an_observation_is_what_it_says_and_rests_on_everything_that_was_no_good_answer_once(sight: Seen) -> None:
+def test_an_observation_is_what_it_says_and_rests_on_every_answer_once(sight: Seen) -> None:
     observation = judge(sight)
     assert isinstance(observation.outcome, Outcome)
     assert isinstance(observation.message, str)
     answers = [sight.probe, sight.facts, *([] if sight.key is sight.facts else [sight.key])]
-    bad = tuple(one.evidence for one in answers if isinstance(one, Refused | NoAnswer | ProbeMismatched))
+    bad = tuple(one.evidence for one in answers if isinstance(one, KeyFacts | Refused | NoAnswer | ProbeMismatched))
     assert observation.evidence == (() if observation.outcome is Outcome.USABLE else bad)
 
 

@@ -173,7 +173,7 @@ def test_a_hint_resets_what_the_backoff_counts_from_and_a_poll_does_not() -> Non
     assert after(inaccessible(), (denied(), NOW + HOUR), by=DetectedBy.POLL).recheck_from == NOW
 
 
-def test_unverified_is_told_once_after_its_time_and_untold_by_any_answer() -> None:
+def test_unverified_is_told_once_after_its_time_and_untold_by_an_answer_that_agrees() -> None:
     quiet = after(FRESH, (unverified(), NOW), (unverified(), NOW + UNVERIFIED - SECOND))
     assert (quiet.unverified.told, quiet.number) == (False, 1)
     told = after(quiet, (unverified(Reason.THROTTLED), NOW + UNVERIFIED))
@@ -182,8 +182,35 @@ def test_unverified_is_told_once_after_its_time_and_untold_by_any_answer() -> No
     still = after(told, (unverified(), NOW + HOUR))
     assert (still.unverified.told, still.unverified.since, still.number) == (True, NOW, 2)
     assert after(still, (usable(), NOW + HOUR)).number == 3
-    answered = after(still, (denied(), NOW + HOUR))
-    assert (answered.unverified, answered.number, answered.outcome) == (None, 3, Outcome.USABLE)
+    seen_again = after(still, (usable(), NOW + HOUR), by=DetectedBy.HINT)
+    assert (seen_again.observed_at, seen_again.detected_by) == (NOW + HOUR, DetectedBy.HINT)
+
+
+def test_a_denial_that_does_not_count_yet_leaves_a_version_as_unverified_as_it_was() -> None:
+    told = after(FRESH, (unverified(), NOW), (unverified(), NOW + UNVERIFIED))
+    suspected = after(told, (denied(), NOW + HOUR))
+    assert suspected.suspicion is not None
+    assert (suspected.unverified, suspected.number) == (told.unverified, told.number)
+    too_soon = after(suspected, (denied(Reason.KEY_DISABLED), NOW + HOUR + SECOND))
+    assert (too_soon.unverified, too_soon.number) == (told.unverified, told.number)
+    again = NOW + HOUR + CONFIRM
+    held = weigh(suspected, denied(), now=again, policy=POLICY, detected_by=DetectedBy.POLL, braked=True)
+    assert held.suspicion.held_since == again
+    assert (held.unverified, held.number) == (told.unverified, told.number)
+    assert after(held, (usable(), again)).unverified is None
+    counts = after(suspected, (denied(), again))
+    assert (counts.outcome, counts.unverified, counts.number) == (Outcome.DENIED, None, told.number + 1)
+    assert after(suspected, (usable(), again)).number == told.number + 1
+
+
+def test_a_denied_version_is_verified_by_the_same_denial_and_not_by_another_or_while_it_proves_itself() -> None:
+    gone = replace(inaccessible(), flips=POLICY.flaps_free, flipped_at=NOW)
+    told = after(gone, (unverified(), NOW), (unverified(), NOW + UNVERIFIED))
+    same = after(told, (denied(), NOW + UNVERIFIED))
+    assert (same.unverified, same.number) == (None, told.number + 1)
+    for seen in (denied(Reason.KEY_DISABLED), usable()):
+        other = after(told, (seen, NOW + UNVERIFIED))
+        assert (other.outcome, other.unverified, other.number) == (Outcome.DENIED, told.unverified, told.number)
 
 
 def flapped(times: int, *, every: timedelta = 2 * CONFIRM) -> tuple[Verdict, datetime]:

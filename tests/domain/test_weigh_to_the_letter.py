@@ -1,7 +1,7 @@
 """What only a close look at verdicts tells apart: all that one says, and to which side its bound itself belongs."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from byokd.domain.answers import Evidence
 from byokd.domain.judge import Observation
 from byokd.domain.verdict import Suspicion, Unverified, Verdict
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
-from byokd.domain.weigh import SLOW, steadiness, weigh
+from byokd.domain.weigh import SLOW, applied, discarded, steadiness, weigh
 from domain.scenes import (
     FRESH,
     HOUR,
@@ -29,11 +29,17 @@ from domain.scenes import (
 CONFIRM, WINDOW = POLICY.confirm_after, POLICY.flap_window
 TICK = timedelta(microseconds=1)
 NO = (Evidence("unwrapKey", status=403, code="Forbidden"),)
+FIRST = (Evidence("unwrapKey", status=403, code="Forbidden"), Evidence("get", status=200, told="disabled"))
 FLAPPING = replace(inaccessible(), flips=POLICY.flaps_free, flipped_at=NOW)
 
 
+def dated(evidence: tuple[Evidence, ...], at: datetime) -> tuple[Evidence, ...]:
+    return tuple(replace(entry, at=at) for entry in evidence)
+
+
 def test_a_confirmed_denial_says_what_was_seen_by_whom_and_what_it_rests_on() -> None:
-    suspected = replace(after(FRESH, (denied(), NOW)), flips=2, flipped_at=NOW - HOUR)
+    first = replace(denied(), evidence=FIRST)
+    suspected = replace(after(FRESH, (first, NOW)), flips=2, flipped_at=NOW - HOUR)
     seen = replace(denied(Reason.KEY_DISABLED), evidence=NO)
     now = NOW + CONFIRM
     assert weigh(suspected, seen, now=now, policy=POLICY, detected_by=DetectedBy.HINT) == Verdict(
@@ -45,10 +51,34 @@ def test_a_confirmed_denial_says_what_was_seen_by_whom_and_what_it_rests_on() ->
         detected_by=DetectedBy.HINT,
         observed_at=now,
         recheck_from=now,
-        evidence=NO,
+        evidence=(*dated(FIRST, NOW), *dated(NO, now)),
         flips=2,
         flipped_at=NOW - HOUR,
     )
+
+
+def test_a_suspicion_keeps_the_look_that_began_it_and_of_the_later_ones_the_one_that_changed_it() -> None:
+    first, other = replace(denied(), evidence=FIRST), replace(denied(Reason.KEY_DISABLED), evidence=NO)
+    suspected = after(FRESH, (first, NOW))
+    assert suspected.suspicion.evidence == dated(FIRST, NOW)
+    assert after(suspected, (first, NOW + TICK)).suspicion.evidence == dated(FIRST, NOW)
+    changed = after(suspected, (other, NOW + TICK))
+    assert changed.suspicion.evidence == (*dated(FIRST, NOW), *dated(NO, NOW + TICK))
+    again = after(changed, (first, NOW + 2 * TICK))
+    assert again.suspicion.evidence == (*dated(FIRST, NOW), *dated(FIRST, NOW + 2 * TICK))
+
+
+def test_what_is_held_keeps_the_look_that_confirmed_it_for_when_it_is_applied() -> None:
+    first, later = replace(denied(), evidence=FIRST), replace(denied(), evidence=NO)
+    now = NOW + CONFIRM
+    held = _braked(after(FRESH, (first, NOW)), later, CONFIRM)
+    both = (*dated(FIRST, NOW), *dated(NO, now))
+    assert (held.suspicion.held_since, held.suspicion.evidence) == (now, both)
+    assert _braked(held, later, HOUR / 2) == held
+    silent = replace(held, unverified=Unverified(Reason.TIMED_OUT, now, told=True))
+    by_hand = applied(silent, now=now + TICK, detected_by=DetectedBy.OPERATOR)
+    assert (by_hand.outcome, by_hand.evidence, by_hand.unverified) == (Outcome.DENIED, both, None)
+    assert discarded(held, now=now + TICK).suspicion.evidence == both
 
 
 @pytest.mark.parametrize(("ago", "flips"), [(-TICK, 1), (0 * TICK, 6), (WINDOW, 6), (WINDOW + TICK, 1)])
@@ -143,7 +173,7 @@ def test_who_is_closed_by_silence_is_told_how_long_it_lasted(limit: timedelta, w
         detected_by=DetectedBy.POLL,
         observed_at=NOW + limit,
         recheck_from=NOW + limit,
-        evidence=NO,
+        evidence=dated(NO, NOW + limit),
         unverified=Unverified(Reason.TIMED_OUT, NOW, told=True),
     )
 

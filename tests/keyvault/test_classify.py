@@ -23,6 +23,7 @@ from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.vocabulary import Reason, RefusalKind
 
 GENUINE = {"x-ms-request-id": "8d2f1c0e-77aa-4a0e-9d1c-6f0f1f4a1b11"}
+TENANT = "7c2f1c0e-77aa-4a0e-9d1c-6f0f1f4a1b22"
 PLACE = ConnectionKey(
     "contoso.vault.azure.net", 443, is_ssl=True, ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None
 )
@@ -125,11 +126,18 @@ def test_trouble_on_the_way_is_never_a_refusal(trouble: Exception, reason: Reaso
 
 def test_a_challenge_of_another_tenant_denies_only_when_it_is_genuine() -> None:
     document = error("Unauthorized", message="AKV10000: Request is missing a Bearer or PoP token.")
-    genuine = wrong_tenant(Reply("get", 401, GENUINE, document))
+    genuine = wrong_tenant(Reply("get", 401, GENUINE, document), TENANT)
     assert isinstance(genuine, Refused)
     assert genuine.kind is RefusalKind.WRONG_TENANT
-    assert wrong_tenant(Reply("get", 401, {}, document)).reason is Reason.FOREIGN_ANSWER
-    assert wrong_tenant(Reply("get", 401, GENUINE, None)).reason is Reason.FOREIGN_ANSWER
+    assert genuine.evidence.told == f"its challenge names tenant {TENANT}"
+    assert wrong_tenant(Reply("get", 401, {}, document), TENANT).reason is Reason.FOREIGN_ANSWER
+    assert wrong_tenant(Reply("get", 401, GENUINE, None), TENANT).reason is Reason.FOREIGN_ANSWER
+
+
+@pytest.mark.parametrize("tenant", ["", "organizations", "evil.example", f"{TENANT}\n", "\x1b[31m" * 9])
+def test_only_a_tenants_id_is_quoted_of_a_challenge(tenant: str) -> None:
+    document = error("Unauthorized", message="AKV10000: Request is missing a Bearer or PoP token.")
+    assert wrong_tenant(Reply("get", 401, GENUINE, document), tenant).evidence.told is None
 
 
 @pytest.mark.parametrize(
@@ -177,7 +185,7 @@ def test_no_answer_ever_raises_or_denies_without_being_genuine(
     status: int, headers: dict[str, str], document: object
 ) -> None:
     reply = Reply("unwrapKey", status, headers, document)
-    for answer in (classify_reply(reply), wrong_tenant(reply)):
+    for answer in (classify_reply(reply), wrong_tenant(reply, TENANT)):
         assert isinstance(answer, Refused | NoAnswer)
         if isinstance(answer, Refused):
             assert headers.get("x-ms-request-id") or "X-MS-KeyVault-Region" in headers

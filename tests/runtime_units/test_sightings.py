@@ -47,8 +47,14 @@ def test_a_look_is_remembered_with_all_that_was_answered() -> None:
     (one,) = sightings.of(WatchId(1))
     (seen,) = one.seen
     assert (seen.outcome, seen.reason) == (Outcome.DENIED, Reason.KEY_DISABLED)
-    assert seen.answers == (DISABLED.evidence, Evidence("get", 200))
+    assert seen.answers == (DISABLED.evidence, FACTS.evidence)
     assert one.newest == VERSION
+
+
+def test_of_a_usable_version_it_is_not_remembered_what_get_told() -> None:
+    sightings = Sightings()
+    note(sightings, 1)
+    assert sightings.of(WatchId(1))[0].seen[0].answers[1] == Evidence("get", 200)
 
 
 def test_no_answer_is_remembered_as_none() -> None:

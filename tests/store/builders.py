@@ -130,7 +130,8 @@ def usability(*, when: datetime = START) -> dict[str, Any]:
 def suspicion(watch: Watch, *, when: datetime = START) -> dict[str, Any]:
     """A first denial: nothing that accounts hear of."""
     number = watch.current_version.verdict.number
-    return {"suspicion": Suspicion(Reason.ACCESS_DENIED, "refused once", when), "number": number}
+    seen = (Evidence("get", 200, told="disabled", at=when),)
+    return {"suspicion": Suspicion(Reason.ACCESS_DENIED, "refused once", when, evidence=seen), "number": number}
 
 
 def unverified(*, when: datetime = START, told: bool = True) -> dict[str, Any]:

@@ -125,5 +125,6 @@ async def test_what_was_learned_of_a_lost_commit_outlives_the_next_commit(world:
         await look(world, key, seconds=0.5)  # nothing is known of the version, which is stored
         vault.strike(RefusalKind.NETWORK_BLOCKED)
         await look(world, key, seconds=20)
-        assert (await verdict(world, key)).unverified is None
-        assert (await verdict(world, key)).outcome is Outcome.USABLE
+        found = await verdict(world, key)
+        assert found.unverified.reason is Reason.THROTTLED  # that was committed; the denials after it do not count yet
+        assert (found.outcome, found.suspicion.reason) == (Outcome.USABLE, Reason.NETWORK_BLOCKED)

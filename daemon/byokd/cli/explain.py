@@ -117,6 +117,7 @@ def _version(version: dict[str, Any]) -> Iterator[str]:
             yield "    byokd brake status says why"
         else:
             yield f"    counts when it is seen again from {suspicion['countsFrom']} on"
+        yield from _rests_on("the suspicion", suspicion["evidence"])
     if unverified is not None:
         told = "published" if unverified["published"] else "not published yet"
         yield f"  unverified since {unverified['since']}: {unverified['reason']} ({told})"
@@ -126,14 +127,23 @@ def _version(version: dict[str, Any]) -> Iterator[str]:
         yield from (f"    {_answer(answer)}" for answer in look["answers"])
     if not version["looks"]:
         yield "  not looked at since the start"
-    if verdict["evidence"]:
-        yield f"  the verdict rests on what was seen {verdict['observedAt']}:"
-        yield from (f"    {_answer(answer)}" for answer in verdict["evidence"])
+    yield from _rests_on("the verdict", verdict["evidence"])
+
+
+def _rests_on(what: str, evidence: list[dict[str, Any]]) -> Iterator[str]:
+    at = None
+    for answer in evidence:
+        if answer["at"] != at:
+            at = answer["at"]
+            yield f"  {what} rests on what was seen {at}:"
+        yield f"    {_answer(answer)}"
 
 
 def _answer(answer: dict[str, Any]) -> str:
     codes = "/".join(code for code in (answer["code"], answer["innerCode"]) if code)
     parts = [answer["operation"], "no answer" if answer["status"] is None else str(answer["status"]), codes]
+    if answer["told"]:
+        parts.append(answer["told"])
     if answer["address"]:
         parts.append(f"our address {answer['address']}")
     if answer["requestId"]:

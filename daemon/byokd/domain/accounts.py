@@ -147,10 +147,10 @@ def follow(account: Account, verdict: Verdict) -> tuple[Account, tuple[EventType
     types: list[EventType] = []
     if account.unverified_since is None and told is not None:
         types.append(EventType.ACCOUNT_UNVERIFIED)
-    if account.unverified_since is not None and told is None:
-        types.append(EventType.ACCOUNT_VERIFIED)
-    if (state, verdict.reason) != (account.state, account.reason):
-        accessible = state is State.ACCESSIBLE
+    changed, accessible = (state, verdict.reason) != (account.state, account.reason), state is State.ACCESSIBLE
+    if account.unverified_since is not None and told is None and (accessible or not changed):
+        types.append(EventType.ACCOUNT_VERIFIED)  # a denial that counts now verifies nothing that was told before
+    if changed:
         types.append(EventType.ACCOUNT_ACCESSIBLE if accessible else EventType.ACCOUNT_INACCESSIBLE)
         account = replace(account, state=state, reason=verdict.reason, since=verdict.since)
     if types:

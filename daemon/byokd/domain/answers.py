@@ -19,6 +19,8 @@ class Evidence:
 
     Attributes:
         address: our own address as the vault saw it, where its network rules refused it.
+        told: what else it told that decides, in byokd's words: the dates of a version, the tenant of a challenge.
+        at: when it was seen; None until a verdict or a suspicion rests on it.
     """
 
     operation: str
@@ -27,6 +29,8 @@ class Evidence:
     inner_code: str | None = None
     request_id: str | None = None
     address: str | None = None
+    told: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,18 @@ class KeyFacts:
         if missing := WRAPPING_OPERATIONS - self.operations:
             return f"the key operations lack {' and '.join(sorted(missing))}"
         return None
+
+    @property
+    def evidence(self) -> Evidence:
+        """Say what GET told of this version that explains a denial."""
+        told = ["enabled" if self.enabled else "disabled"]
+        if self.not_before is not None:
+            told.append(f"valid from {self.not_before:%Y-%m-%dT%H:%M:%SZ}")
+        if self.expires is not None:
+            told.append(f"expires {self.expires:%Y-%m-%dT%H:%M:%SZ}")
+        if missing := WRAPPING_OPERATIONS - self.operations:
+            told.append(f"lacks {' and '.join(sorted(missing))}")
+        return Evidence("get", status=200, told=f"version {self.version}: {', '.join(told)}")
 
 
 @dataclass(frozen=True, slots=True)

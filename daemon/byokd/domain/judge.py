@@ -62,7 +62,7 @@ def _evidence(seen: Seen) -> tuple[Evidence, ...]:
     answers = [seen.probe, seen.facts]
     if seen.key is not seen.facts:
         answers.append(seen.key)
-    return tuple(answer.evidence for answer in answers if isinstance(answer, ProbeMismatched | Refused | NoAnswer))
+    return tuple(answer.evidence for answer in answers if answer is not None and not isinstance(answer, ProbeOpened))
 
 
 def _refused_as(seen: Seen, kind: RefusalKind) -> bool:

@@ -22,17 +22,22 @@ class Suspicion:
     Attributes:
         since: when it was first seen.
         held_since: when it was confirmed and the brake held it; None while it awaits its confirmation.
+        evidence: what it rests on: what was seen first, and what made it what it is since.
     """
 
     reason: Reason
     message: str
     since: datetime
     held_since: datetime | None = None
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Unverified:
-    """The version has not been verified since; `told` once that was published."""
+    """No look has agreed with the outcome since; `told` once that was published.
+
+    A denial that does not count yet does not end it: what is told of the version is still not what was seen.
+    """
 
     reason: Reason
     since: datetime
@@ -47,7 +52,7 @@ class Verdict:
         number: grows with every change that accounts must hear of; the follower resumes by it.
         since: when `outcome` or `reason` last changed.
         recheck_from: what the backoff of a denied version counts from: `since`, or a later hint.
-        observed_at: when what `outcome` rests on was seen.
+        observed_at: when what `outcome` rests on was seen; after having been unverified, when it was seen again.
         flips: how often the version recovered, or was denied for another reason, each within `Policy.flap_window` of
             the time before; a denial of a usable version does not count, because it is never delayed.
         flipped_at: when it did so last.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from byokd.domain.answers import Evidence
 from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
 from byokd.domain.judge import Observation
 from byokd.domain.verdict import Policy, Suspicion, Unverified, Verdict
@@ -42,9 +43,24 @@ class Weighing:
 
     @property
     def answered(self) -> Verdict:
-        """The verdict, no longer unverified: the vault said something of the key."""
-        told = self.verdict.unverified is not None and self.verdict.unverified.told
-        return replace(self.verdict, unverified=None, number=self.verdict.number + 1 if told else self.verdict.number)
+        """The verdict, no longer unverified: the vault said again what it rests on."""
+        verdict = self.verdict
+        if verdict.unverified is None or not verdict.unverified.told:
+            return replace(verdict, unverified=None)
+        number = verdict.number + 1
+        return replace(verdict, unverified=None, number=number, detected_by=self.detected_by, observed_at=self.now)
+
+    @property
+    def dated(self) -> tuple[Evidence, ...]:
+        """What was seen now, with the time."""
+        return tuple(replace(entry, at=self.now) for entry in self.seen.evidence)
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What a denial rests on: the look that it was first suspected by, and this one."""
+        suspicion = self.verdict.suspicion
+        before = () if suspicion is None else suspicion.evidence
+        return (*(entry for entry in before if entry.at == before[0].at), *self.dated)
 
     @property
     def was_usable(self) -> bool:
@@ -94,7 +110,7 @@ def usable_but_flapping(case: Weighing) -> Verdict | None:
     since = _begun(case.verdict.proving_since, case.now)
     if case.now - since >= steadiness(case.verdict, case.policy, now=case.now):
         return None
-    return replace(case.answered, suspicion=None, proving_since=since)
+    return replace(case.verdict, suspicion=None, proving_since=since)
 
 
 def usable_again(case: Weighing) -> Verdict | None:
@@ -126,7 +142,8 @@ def first_denial(case: Weighing) -> Verdict | None:
             return None
         if case.was_usable and (suspicion.reason not in SLOW or case.reason in SLOW):
             return None
-    return replace(case.answered, suspicion=Suspicion(case.reason, case.seen.message, case.now), proving_since=None)
+    suspicion = Suspicion(case.reason, case.seen.message, case.now, evidence=case.dated)
+    return replace(case.verdict, suspicion=suspicion, proving_since=None)
 
 
 def denied_too_soon(case: Weighing) -> Verdict | None:
@@ -141,10 +158,9 @@ def denied_too_soon(case: Weighing) -> Verdict | None:
     if stood >= wait * PUNCTUAL:
         return None
     if case.reason in SLOW and suspicion.reason not in SLOW:
-        return (
-            case.answered
-        )  # a suspicion that is confirmed sooner stands, or two kinds in turn would never be confirmed
-    return replace(case.answered, suspicion=replace(suspicion, reason=case.reason, message=case.seen.message))
+        # A suspicion that is confirmed sooner stands, or two kinds in turn would never be confirmed.
+        return case.verdict
+    return replace(case.verdict, suspicion=_of_now(case, suspicion))
 
 
 def held_by_the_brake(case: Weighing) -> Verdict | None:
@@ -155,8 +171,10 @@ def held_by_the_brake(case: Weighing) -> Verdict | None:
     since = _begun(suspicion.held_since, case.now)
     if case.now - since >= case.policy.brake_max_hold:
         return None
-    held = replace(suspicion, reason=case.reason, message=case.seen.message, held_since=since)
-    return replace(case.answered, suspicion=held)
+    held = _of_now(case, suspicion)
+    if suspicion.held_since is None:
+        held = replace(held, evidence=case.evidence)
+    return replace(case.verdict, suspicion=replace(held, held_since=since))
 
 
 def confirmed(case: Weighing) -> Verdict | None:
@@ -232,6 +250,8 @@ def applied(verdict: Verdict, *, now: datetime, detected_by: DetectedBy) -> Verd
         observed_at=now,
         recheck_from=now,
         suspicion=None,
+        unverified=None,
+        evidence=held.evidence,
     )
 
 
@@ -244,20 +264,27 @@ def discarded(verdict: Verdict, *, now: datetime) -> Verdict:
 
 
 def _changed(case: Weighing, to: Observation) -> Verdict:
-    """Give the verdict that an observation becomes."""
+    """Give the verdict that an observation becomes; with a denial, also by what it was suspected."""
     return Verdict(
         outcome=to.outcome,
         reason=to.reason,
         message=to.message,
         since=case.now,
-        number=case.answered.number + 1,
+        number=case.verdict.number + 1,
         detected_by=case.detected_by,
         observed_at=case.now,
         recheck_from=case.now,
-        evidence=to.evidence,
+        evidence=() if to.outcome is Outcome.USABLE else case.evidence,
         flips=case.verdict.flips,
         flipped_at=case.verdict.flipped_at,
     )
+
+
+def _of_now(case: Weighing, suspicion: Suspicion) -> Suspicion:
+    """Give a suspicion with the reason that was seen now, and where that is another, what it rests on."""
+    if case.reason is suspicion.reason and case.seen.message == suspicion.message:
+        return suspicion
+    return replace(suspicion, reason=case.reason, message=case.seen.message, evidence=case.evidence)
 
 
 def _flipped(case: Weighing) -> Verdict:

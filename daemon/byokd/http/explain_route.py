@@ -94,6 +94,7 @@ def _version(standing: VersionStanding) -> Document:
             "countsFrom": _instant(standing.confirmed_at),
             "heldSince": _instant(suspicion.held_since),
             "heldUntil": _instant(standing.held_until),
+            "evidence": [_evidence(answer) for answer in suspicion.evidence],
         },
         "unverified": None
         if unverified is None
@@ -115,11 +116,13 @@ def _version(standing: VersionStanding) -> Document:
 
 def _evidence(answer: Evidence) -> Document:
     return {
+        "at": _instant(answer.at),
         "operation": answer.operation,
         "status": answer.status,
         "code": answer.code,
         "innerCode": answer.inner_code,
         "address": answer.address,
+        "told": answer.told,
         "requestId": answer.request_id,
     }
 

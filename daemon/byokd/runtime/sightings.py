@@ -77,13 +77,13 @@ class Sightings:
 def _sighted(seen: Seen) -> Sighted:
     observation = judge(seen)
     probe = Evidence("unwrapKey", OK) if isinstance(seen.probe, ProbeOpened) else seen.probe.evidence
-    answers = [probe]
+    answers, usable = [probe], observation.outcome is Outcome.USABLE
     if seen.facts is not None:
-        answers.append(_told(seen.facts))
+        answers.append(_told(seen.facts, usable=usable))
     if seen.key is not None and seen.key is not seen.facts:
-        answers.append(replace(_told(seen.key), operation="get newest"))
+        answers.append(replace(_told(seen.key, usable=usable), operation="get newest"))
     return Sighted(seen.version, observation.outcome, observation.reason, observation.message, tuple(answers))
 
 
-def _told(answer: FactsAnswer) -> Evidence:
-    return Evidence("get", OK) if isinstance(answer, KeyFacts) else answer.evidence
+def _told(answer: FactsAnswer, *, usable: bool) -> Evidence:
+    return Evidence("get", OK) if usable and isinstance(answer, KeyFacts) else answer.evidence

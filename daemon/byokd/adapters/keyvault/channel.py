@@ -121,7 +121,9 @@ class Channel:
         # A claims challenge may leave out what the first challenge said.
         brief = known and challenge.claims is not None
         if challenge.tenant != target.tenant and not (brief and challenge.tenant is None):
-            return foreign(reply, "ChallengeTenant") if challenge.tenant is None else wrong_tenant(reply)
+            return (
+                foreign(reply, "ChallengeTenant") if challenge.tenant is None else wrong_tenant(reply, challenge.tenant)
+            )
         if challenge.resource != resource_of(host) and not (brief and challenge.resource is None):
             return foreign(reply, "ChallengeResource")
         self._admitted[place] = None

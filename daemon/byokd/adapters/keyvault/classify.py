@@ -59,6 +59,8 @@ neither stored nor shown."""
 
 _REQUEST_ID: Final = re.compile(r"[0-9A-Fa-f-]{1,36}", re.ASCII)
 _MAX_CODE_CHARS: Final = 64
+_TENANT: Final = re.compile(r"[0-9a-f-]{36}", re.ASCII)
+
 _NOT_IN_CODES: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 
 
@@ -120,11 +122,13 @@ def classify_unasked(reply: Reply) -> Refused | NoAnswer:
     return answer if told_to_anyone else foreign(reply)
 
 
-def wrong_tenant(reply: Reply) -> Refused | NoAnswer:
+def wrong_tenant(reply: Reply, tenant: str) -> Refused | NoAnswer:
     """Say what a challenge that names another tenant means: a refusal, when it is genuine."""
     if reply.error is None:
         return foreign(reply)
-    return Refused(RefusalKind.WRONG_TENANT, reply.evidence())
+    named = _if_such(_TENANT, tenant)
+    told = None if named is None else f"its challenge names tenant {named}"
+    return Refused(RefusalKind.WRONG_TENANT, replace(reply.evidence(), told=told))
 
 
 def unauthorized(reply: Reply) -> NoAnswer:

@@ -58,7 +58,15 @@ log some headers, and a vault may write into them what it was sent."""
 
 
 class _OtherTenantError(Exception):
-    """The vault asks for a token of another tenant than the pinned one. None was fetched."""
+    """The vault asks for a token of another tenant than the pinned one. None was fetched.
+
+    Attributes:
+        tenant: what it names in its place: anything.
+    """
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__()
+        self.tenant = tenant
 
 
 class _Forgotten:
@@ -98,8 +106,8 @@ class _PinnedCredential:
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         asked = options or {}
-        if str(asked.get("tenant_id", "")).lower() != self.tenant:
-            raise _OtherTenantError
+        if (tenant := str(asked.get("tenant_id", "")).lower()) != self.tenant:
+            raise _OtherTenantError(tenant)
         if scopes != (self.scope,):
             raise _ForgedError
         try:
@@ -205,9 +213,9 @@ class SdkChannel:
         url = f"https://{target.key.host}{call.path}"
         try:
             answer = await _send(client, call, url=url, heard=heard)
-        except _OtherTenantError:
+        except _OtherTenantError as error:
             http_challenge_cache.remove_challenge_for_url(url)
-            return _Forgotten() if heard.last is None else wrong_tenant(heard.last)
+            return _Forgotten() if heard.last is None else wrong_tenant(heard.last, error.tenant)
         except ConsentWithdrawnError as error:
             return consent_withdrawn(call.operation, error.code)
         except Exception as error:  # noqa: BLE001 - whatever the way throws must not end as a defect of the caller

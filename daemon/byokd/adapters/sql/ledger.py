@@ -86,7 +86,7 @@ class Change:
         events: list[AccountEvent] = []
         for item in news:
             after = replace(after, sequence=after.sequence + 1, updated_at=now)
-            seen = item.verdict
+            seen = None if item.type is EventType.ACCOUNT_UNVERIFIED else item.verdict  # there nothing was seen
             event = AccountEvent(
                 item.type,
                 after,

@@ -1,6 +1,7 @@
 """Between rows and the domain's values."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -61,16 +62,14 @@ def verdict_values(verdict: Verdict) -> Values:
         "suspicion_message": None if suspicion is None else suspicion.message,
         "suspicion_since": None if suspicion is None else suspicion.since,
         "held_since": None if suspicion is None else suspicion.held_since,
+        "suspicion_evidence": [] if suspicion is None else _evidence_document(suspicion.evidence),
         "unverified_reason": None if unverified is None else str(unverified.reason),
         "unverified_since": None if unverified is None else unverified.since,
         "unverified_told": unverified is not None and unverified.told,
         "flips": verdict.flips,
         "flipped_at": verdict.flipped_at,
         "proving_since": verdict.proving_since,
-        "evidence": [
-            [entry.operation, entry.status, entry.code, entry.inner_code, entry.request_id, entry.address]
-            for entry in verdict.evidence
-        ],
+        "evidence": _evidence_document(verdict.evidence),
     }
 
 
@@ -89,7 +88,11 @@ def verdict_of(row: AnyRow) -> Verdict:
             None
             if row.suspicion_reason is None
             else Suspicion(
-                Reason(row.suspicion_reason), row.suspicion_message, row.suspicion_since, held_since=row.held_since
+                Reason(row.suspicion_reason),
+                row.suspicion_message,
+                row.suspicion_since,
+                held_since=row.held_since,
+                evidence=_evidence_of(row.suspicion_evidence),
             )
         ),
         unverified=(
@@ -97,10 +100,26 @@ def verdict_of(row: AnyRow) -> Verdict:
             if row.unverified_reason is None
             else Unverified(Reason(row.unverified_reason), row.unverified_since, told=row.unverified_told)
         ),
-        evidence=tuple(Evidence(*entry) for entry in row.evidence),
+        evidence=_evidence_of(row.evidence),
         flips=row.flips,
         flipped_at=row.flipped_at,
         proving_since=row.proving_since,
+    )
+
+
+def _evidence_document(evidence: Iterable[Evidence]) -> list[list[str | int | None]]:
+    return [
+        [
+            *(entry.operation, entry.status, entry.code, entry.inner_code, entry.request_id, entry.address),
+            *(entry.told, None if entry.at is None else entry.at.isoformat()),
+        ]
+        for entry in evidence
+    ]
+
+
+def _evidence_of(document: Iterable[list[Any]]) -> tuple[Evidence, ...]:
+    return tuple(
+        replace(Evidence(*rest), at=None if at is None else datetime.fromisoformat(at)) for *rest, at in document
     )
 
 

@@ -114,6 +114,7 @@ class WrappingVersionColumns(TypedColumns):
     suspicion_message: Named[str | None]
     suspicion_since: Named[datetime | None] = Column(Instant)
     held_since: Named[datetime | None] = Column(Instant)
+    suspicion_evidence: Named[Any] = Column(Document, nullable=False)
     unverified_reason: Named[str | None]
     unverified_since: Named[datetime | None] = Column(Instant)
     unverified_told: Named[bool] = Column(Boolean, nullable=False)

@@ -118,6 +118,7 @@ def _wrapping_versions() -> None:
         sa.Column("suspicion_message", sa.String),
         sa.Column("suspicion_since", _INSTANT),
         sa.Column("held_since", _INSTANT),
+        sa.Column("suspicion_evidence", sa.Text, nullable=False),
         sa.Column("unverified_reason", sa.String),
         sa.Column("unverified_since", _INSTANT),
         sa.Column("unverified_told", sa.Boolean, nullable=False),
