@@ -3,10 +3,11 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
-from byokd.domain.vocabulary import Reason, State
+from byokd.domain.vocabulary import Reason, RefusalKind, State
 from virtual.vaults import Mishap
 from virtual.world import HOUR, MINUTE, World, with_checks
 
@@ -52,6 +53,39 @@ async def test_a_vault_silent_for_hours_costs_nobody_access_and_is_asked_with_ba
             one.versions[0].id for one in vault.keys.values()
         }
         await world.assert_converged()
+
+
+async def test_a_denial_after_a_silence_is_not_told_as_verified(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.strike(Reason.THROTTLED)
+        await world.until_told(account, UNVERIFIED, within=20 * MINUTE)
+        (unverified,) = world.told(account, UNVERIFIED)
+        assert (unverified["data"]["detectedBy"], unverified["data"]["observedAt"]) == (None, None)
+        vault.faults.clear()
+        vault.strike(RefusalKind.ACCESS_DENIED)
+        await world.until_told(account, "byokd.account.inaccessible", within=2 * MINUTE)
+        assert not world.told(account, VERIFIED)
+        (inaccessible,) = world.told(account, "byokd.account.inaccessible")
+        assert inaccessible["data"]["unverifiedSince"] is None
+
+
+async def test_a_denial_that_was_wrong_keeps_an_account_unverified_until_its_key_unwraps(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.strike(Reason.THROTTLED)
+        await world.until_told(account, UNVERIFIED, within=20 * MINUTE)
+        vault.faults.clear()
+        vault.strike(RefusalKind.ACCESS_DENIED, "unwrapKey", count=1)
+        mended = world.now
+        await world.until_told(account, VERIFIED, within=2 * MINUTE)
+        assert len(vault.called("unwrapKey", since=mended)) == 2  # the denial, and the look that found it wrong
+        (verified,) = world.told(account, VERIFIED)
+        assert datetime.fromisoformat(verified["data"]["observedAt"]) > datetime.fromisoformat(
+            world.told(account, UNVERIFIED)[0]["data"]["unverifiedSince"]
+        )
 
 
 async def test_only_one_watch_probes_a_failing_vault(world: World) -> None:
