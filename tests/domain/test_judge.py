@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from byokd.domain.answers import Evidence, KeyFacts, ProbeMismatched, ProbeOpened, Refused
+from byokd.domain.answers import Evidence, FactsAnswer, KeyFacts, ProbeMismatched, ProbeOpened, Refused
 from byokd.domain.judge import RULES, Seen, judge
 from byokd.domain.vocabulary import Outcome, Reason, RefusalKind
 from domain import scenes
@@ -117,7 +117,13 @@ def test_get_only_explains_a_refusal_and_never_takes_it_back(kind: RefusalKind, 
 def test_a_missing_key_is_denied_though_get_is_refused_but_not_called_purged(kind: RefusalKind) -> None:
     observation = judge(seen(refused(RefusalKind.NOT_FOUND), key=refused(kind)))
     assert observation.reason is Reason.KEY_NOT_FOUND
-    assert "cannot be told" in observation.message
+    assert "GET is refused, so which of them cannot be told" in observation.message
+
+
+@pytest.mark.parametrize("key", [None, silent(Reason.THROTTLED)])
+def test_it_is_said_when_get_did_not_answer_which_of_them_is_gone(key: FactsAnswer | None) -> None:
+    observation = judge(seen(refused(RefusalKind.NOT_FOUND), key=key))
+    assert "GET did not answer, so which of them cannot be told" in observation.message
 
 
 def test_validity_ends_with_the_instant_of_expiry_and_begins_with_that_of_not_before() -> None:

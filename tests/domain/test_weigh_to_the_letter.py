@@ -68,6 +68,22 @@ def test_a_suspicion_keeps_the_look_that_began_it_and_of_the_later_ones_the_one_
     assert again.suspicion.evidence == (*dated(FIRST, NOW), *dated(FIRST, NOW + 2 * TICK))
 
 
+def test_another_message_of_the_same_reason_is_another_suspicion_and_so_is_another_reason_in_the_same_words() -> None:
+    suspected = after(FRESH, (replace(denied(), evidence=FIRST), NOW))
+    for change in ({"message": "expired on another day"}, {"reason": Reason.KEY_DISABLED}):
+        seen = replace(denied(), evidence=NO, **change)
+        changed = after(suspected, (seen, NOW + TICK)).suspicion
+        assert (changed.reason, changed.message) == (seen.reason, seen.message)
+        assert changed.evidence == (*dated(FIRST, NOW), *dated(NO, NOW + TICK))
+
+
+def test_a_version_that_recovers_rests_on_nothing_that_denied_it() -> None:
+    gone = after(FRESH, (replace(denied(), evidence=FIRST), NOW), (replace(denied(), evidence=NO), NOW + CONFIRM))
+    doubted = after(gone, (replace(denied(Reason.KEY_DISABLED), evidence=NO), NOW + 2 * CONFIRM))
+    assert (gone.evidence != (), doubted.suspicion.evidence != ()) == (True, True)
+    assert after(doubted, (usable(), NOW + 3 * CONFIRM)).evidence == ()
+
+
 def test_what_is_held_keeps_the_look_that_confirmed_it_for_when_it_is_applied() -> None:
     first, later = replace(denied(), evidence=FIRST), replace(denied(), evidence=NO)
     now = NOW + CONFIRM

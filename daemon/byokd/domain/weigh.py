@@ -79,7 +79,7 @@ def silent_for_too_long(case: Weighing) -> Verdict | None:
     if case.now - before.since < limit:
         return None
     message = f"the key could not be checked for {_words(limit)}: {case.reason}"
-    closed = Observation(Outcome.DENIED, Reason.UNVERIFIED, message, case.seen.evidence)
+    closed = Observation(Outcome.DENIED, Reason.UNVERIFIED, message)
     return replace(_changed(case, closed), unverified=Unverified(case.reason, before.since, told=True))
 
 
