@@ -1,13 +1,16 @@
 """Keeps a table of the present state of every account, through restarts of itself, of byokd and of the broker.
 
-    python subscriber.py mqtt.example.com 1883 accounts.db
+    MQTT_USERNAME=reader MQTT_PASSWORD=... MQTT_CA=ca.pem python subscriber.py mqtt.example.com 8883 accounts.db
 
-Needs aiomqtt. What it relies on is said in docs/events.md.
+Needs aiomqtt. Without MQTT_CA it speaks without TLS, without MQTT_USERNAME it gives no name. What it relies on is said
+in docs/events.md.
 """
 
 import asyncio
 import json
+import os
 import sqlite3
+import ssl
 import sys
 
 from aiomqtt import Client, MqttError, ProtocolVersion
@@ -40,17 +43,19 @@ async def follow(host: str, port: int, table: sqlite3.Connection) -> None:
     table.execute(TABLE)
     session = Properties(PacketTypes.CONNECT)
     session.SessionExpiryInterval = 14 * 86_400
+    login = {"username": os.environ.get("MQTT_USERNAME"), "password": os.environ.get("MQTT_PASSWORD")}
+    tls = ssl.create_default_context(cafile=os.environ["MQTT_CA"]) if "MQTT_CA" in os.environ else None
+    alike = {"protocol": ProtocolVersion.V5, "clean_start": False, "properties": session, "tls_context": tls, **login}
     while True:
-        client = Client(
-            host, port, identifier="accounts-table", protocol=ProtocolVersion.V5, clean_start=False, properties=session
-        )
+        client = Client(host, port, identifier="accounts-table", **alike)
         try:
             async with client:
                 # Events and states: the broker sends every retained state now, should it have forgotten our session.
                 await client.subscribe(ACCOUNTS, qos=1)
                 async for message in client.messages:
                     take(table, message.payload)
-        except MqttError:
+        except MqttError as error:
+            sys.stderr.write(f"the broker cannot be followed, trying again: {error}\n")
             await asyncio.sleep(1)
 
 

@@ -1,6 +1,8 @@
 """The example of docs/events.md keeps a correct table through deaths of itself and of the broker."""
 
 import asyncio
+import json
+import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -9,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bus.support import commit, publisher, row, running
+from bus.support import PREFIX, bus, commit, message, publisher, row, running
 from byokd.adapters.sql import SqlStore
 from byokd.records import OutboxRow, Retained
-from parts.mosquitto import mosquitto
+from parts.certificates import server_files
+from parts.mosquitto import mosquitto, password_file
 from parts.waiting import until
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/subscriber.py"
@@ -20,9 +23,12 @@ ACCOUNTS = 20
 
 
 @asynccontextmanager
-async def example(address: str, table: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+async def example(address: str, table: Path, **login: str | Path) -> AsyncIterator[asyncio.subprocess.Process]:
     host, _, port = address.rpartition(":")
-    process = await asyncio.create_subprocess_exec(sys.executable, EXAMPLE, host, port, table)
+    given = {f"MQTT_{name.upper()}": str(value) for name, value in login.items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, EXAMPLE, host, port, table, env=os.environ | given, stderr=asyncio.subprocess.PIPE
+    )
     try:
         yield process
     finally:
@@ -104,3 +110,31 @@ async def test_the_table_is_right_after_deaths_of_the_subscriber_and_the_broker(
                 await until(lambda: shown(table) == expected)
                 expected = await story(last=True)
                 await until(lambda: shown(table) == expected)
+
+
+@pytest.mark.real("mosquitto")
+async def test_it_logs_in_over_tls_and_says_why_it_does_not_follow(tmp_path: Path) -> None:
+    files = server_files(tmp_path / "tls")
+    passwords = await password_file(tmp_path, byokd="b", reader="r")
+    lines = ("listener {port} 127.0.0.1", f"certfile {files.certificate}", f"keyfile {files.key}")
+    wants = ("allow_anonymous false", f"password_file {passwords}", f"cafile {files.authority}")
+    table = tmp_path / "accounts.db"
+    async with mosquitto(tmp_path / "mosquitto", *lines, *wants) as broker:
+        login = {"username": "reader", "ca": files.authority}
+        async with example(broker.address, table, password="wrong", **login) as refused, asyncio.timeout(20):
+            assert refused.stderr is not None
+            assert b"trying again" in await refused.stderr.readline()
+        async with example(broker.address, table, password="r", **login):
+            byokd = {"username": "byokd", "password_file": _secret(tmp_path, "b"), "ca_file": files.authority}
+            async with bus(broker.address, scheme="mqtts", **byokd).connect("sender") as session:
+                data = {"account": "/1", "incarnation": "one", "sequence": 1, "state": "Accessible", "reason": None}
+                event = {"type": "byokd.account.created", "time": "2026-03-01T12:00:00Z", "data": data}
+                topic = f"{PREFIX}/accounts/s/g/1/state"
+                await session.publish(message(topic, json.dumps(event).encode(), retain=True))
+            await until(lambda: shown(table) == {"/1": ("Accessible", 1)})
+
+
+def _secret(directory: Path, password: str) -> Path:
+    path = directory / "secret"
+    path.write_text(password)
+    return path

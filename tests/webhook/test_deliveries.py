@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,8 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from byokd.domain.identifiers import VaultHost, WatchId
-from byokd.http.event_grid import PATH, Deliveries, event_grid_application
+from byokd.http.event_grid import PATH, Deliveries, Refusal, event_grid_application
 from byokd.http.server import HttpTask, listen_tcp
+from byokd.http.waiting import WaitingRoom
 from byokd.ports.deliveries import DeliveryKeysUnavailableError
 from byokd.runtime.clock import SystemClock
 from byokd.runtime.delivery_secrets import read_secrets
@@ -35,12 +36,16 @@ class Looking:
     """Stands for the scheduler: one key is watched."""
 
     hinted: list[WatchId] = field(default_factory=list)
+    waiting: set[WatchId] = field(default_factory=set)
 
     def watches_of(self, host: VaultHost, *, key: str | None) -> list[WatchId]:
         return [WatchId(1)] if (host, key) == (HOST, "media") else []
 
     def hint(self, watch: WatchId) -> None:
         self.hinted.append(watch)
+
+    def is_hinted(self, watch: WatchId) -> bool:
+        return watch in self.waiting
 
 
 class NoTokens:
@@ -89,7 +94,12 @@ async def webhook(tmp_path: Path, *, source: dict[str, Any] | None = None, **cha
     deliveries = Deliveries(hints, read_secrets(settings), NoTokens(), clock, metrics, settings)
     with listen_tcp("127.0.0.1:0", setting="event_grid.listen") as listener:
         port = listener.getsockname()[1]
-        serving = HttpTask(event_grid_application(deliveries, settings.origins), listener, connections=20)
+        room = WaitingRoom(
+            most=settings.waiting,
+            seconds=settings.head_timeout.total_seconds(),
+            turned_away=lambda: deliveries.note(Refusal.NO_REQUEST),
+        )
+        serving = HttpTask(event_grid_application(deliveries), listener, room=room)
         task = asyncio.create_task(serving.run())
         async with aiohttp.ClientSession() as session:
             yield Webhook(f"http://127.0.0.1:{port}", session, looking, metrics)
@@ -160,6 +170,32 @@ async def test_the_handshake_of_cloud_events_is_answered_for_known_origins(
         assert hook.looking.hinted == []
 
 
+async def test_any_origin_may_ask_that_shows_a_credential(tmp_path: Path) -> None:
+    async with webhook(tmp_path) as hook:
+        for secret, status in ((SECRET, 200), ("wrong", 403)):
+            headers = {"WebHook-Request-Origin": "elsewhere.example.com", "x-byokd-secret": secret}
+            async with hook.session.options(f"{hook.url}{PATH}", headers=headers) as answer:
+                assert answer.status == status
+        assert hook.refused("origin") == 1
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", f"{PATH}/"), ("POST", "/"), ("GET", PATH), ("PUT", "/events")])
+async def test_what_goes_elsewhere_is_told(tmp_path: Path, method: str, path: str) -> None:
+    async with webhook(tmp_path) as hook:
+        with capture_logs() as logs:
+            async with hook.session.request(method, f"{hook.url}{path}", allow_redirects=False) as answer:
+                assert (answer.status, await answer.json()) == (404, {"refused": "elsewhere"})
+        assert (hook.refused("elsewhere"), [log["why"] for log in logs]) == (1, ["elsewhere"])
+
+
+async def test_what_is_no_event_among_events_is_passed_over(tmp_path: Path) -> None:
+    async with webhook(tmp_path) as hook:
+        assert await hook.post([7, rotated(), {}, None, {"data": None}]) == 200
+        assert hook.looking.hinted == [WatchId(1)]
+        ignored = {"source": "contoso", "outcome": "ignored"}
+        assert hook.metrics.registry.get_sample_value("byokd_hints_total", ignored) == 4
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b'"x"', b"[1]", b"[]"])
 async def test_what_cannot_be_read_is_refused_for_good(tmp_path: Path, body: bytes) -> None:
     async with webhook(tmp_path) as hook:
@@ -211,11 +247,88 @@ async def test_a_slow_one_is_given_up_and_those_beyond_the_places_come_again_lat
         assert await hook.post([rotated()]) == 200
 
 
+async def test_those_who_connect_and_say_nothing_do_not_keep_the_others_out(tmp_path: Path) -> None:
+    async with webhook(tmp_path, waiting=16, head_timeout=timedelta(seconds=30)) as hook, AsyncExitStack() as stack:
+        host, port = hook.url.removeprefix("http://").split(":")
+        for _ in range(40):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            stack.callback(writer.close)
+            writer.write(b"POST /events/keyvault HTTP/1.1\r\nx: ")
+        assert await hook.post([rotated()]) == 200
+        assert hook.refused("no-request") >= 24
+        assert hook.refused("busy") == 0
+        del reader
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /events/keyvault HTTP/1.1\r\nx: ",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HT",
+    ],
+)
+async def test_a_connection_over_which_no_request_comes_to_its_end_is_closed(tmp_path: Path, sent: bytes) -> None:
+    async with webhook(tmp_path, head_timeout=timedelta(seconds=0.3)) as hook, asyncio.timeout(4):
+        host, port = hook.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(sent)
+        with suppress(ConnectionError):
+            while await reader.read(10_000):
+                pass
+        writer.close()
+        assert hook.refused("no-request") == 1
+
+
+async def pour(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+        await writer.drain()
+
+
+async def test_what_pours_on_after_a_refusal_is_not_read_for_ever(tmp_path: Path) -> None:
+    async with webhook(tmp_path, head_timeout=timedelta(seconds=0.3)) as hook, asyncio.timeout(20):
+        host, port = hook.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /events/keyvault HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            await pour(writer)
+        assert (hook.refused("unauthorized"), hook.refused("no-request")) == (1, 1)
+
+
+async def test_who_breaks_off_is_no_defect_of_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with webhook(tmp_path) as hook:
+        host, port = hook.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nx-byokd-secret: {SECRET}\r\ncontent-length: 100\r\n\r\n["
+        writer.write(head.encode())
+        await writer.drain()
+        writer.close()
+        async with asyncio.timeout(10):
+            while not hook.refused("broken-off"):
+                assert await hook.post([rotated()]) == 200
+        assert not caplog.records
+
+
 async def test_a_source_that_asks_for_too_much_is_told_when_to_come_again(tmp_path: Path) -> None:
     async with webhook(tmp_path, source={"hints_per_minute": 30}) as hook:
         assert await hook.post([rotated(number) for number in range(100)]) == 429
         assert int(hook.headers["Retry-After"]) == 2
         assert len(hook.looking.hinted) == 30
+        refused = {"source": "contoso", "outcome": "refused"}
+        assert hook.metrics.registry.get_sample_value("byokd_hints_total", refused) == 70
+
+
+async def test_only_looks_are_charged_to_a_source(tmp_path: Path) -> None:
+    async with webhook(tmp_path, source={"hints_per_minute": 1}) as hook:
+        unknown = rotated()["data"] | {"ObjectName": "other", "Id": f"https://{HOST}/keys/other/{'0' * 32}"}
+        assert await hook.post([{**rotated(number), "data": unknown} for number in range(100)]) == 200
+        hook.looking.waiting.add(WatchId(1))
+        assert await hook.post([rotated(number) for number in range(100, 200)]) == 200
+        hook.looking.waiting.clear()
+        assert await hook.post([rotated(200)]) == 200
+        assert await hook.post([rotated(201)]) == 429
 
 
 async def test_a_flood_of_forgeries_costs_no_memory_and_does_not_keep_the_good_ones_out(tmp_path: Path) -> None:

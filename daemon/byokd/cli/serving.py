@@ -12,12 +12,13 @@ import structlog
 from fastapi import FastAPI
 
 from byokd.cli.voice import ExitCode, fail
-from byokd.http.event_grid import Deliveries, event_grid_application
+from byokd.http.event_grid import Deliveries, Refusal, event_grid_application
 from byokd.http.health import Probes, health_application
 from byokd.http.managed import Managed
 from byokd.http.management import management_application
 from byokd.http.server import AddressInUseError, HttpTask, listen_tcp, listen_unix
 from byokd.http.switching import RequestsUnderWayError, Switchable
+from byokd.http.waiting import WaitingRoom
 from byokd.ports import ServiceKeysUnusableError
 from byokd.runtime.daemon import GOODBYE, Daemon, Farewell, NamedTask
 from byokd.runtime.delivery_secrets import read_secrets
@@ -30,9 +31,6 @@ from byokd.runtime.wiring import Wired, rewire, wire
 from byokd.settings import Settings
 
 ReadSettings = Callable[[], Settings]
-
-GRID_CONNECTIONS = 256
-"""For deliveries at once: beyond them others are told 503 before anything of them is read."""
 
 REQUESTS_GRACE = timedelta(seconds=30)
 """How long a reload waits for requests that change accounts. An apply of many takes longer: the reload is refused."""
@@ -108,10 +106,16 @@ class _Process:
             NamedTask("management", self._management.run),
             NamedTask("reloader", self.reloader.run),
         ]
-        self._grid = None if grid is None else Switchable(_grid_of(self._service))
+        self._deliveries = _deliveries_of(self._service)
+        self._grid = None if grid is None else Switchable(event_grid_application(self._deliveries))
         if grid is not None and self._grid is not None:
-            task = HttpTask(self._grid, grid, connections=GRID_CONNECTIONS)
-            self._always.append(NamedTask("event-grid", task.run))
+            bounds = self._service.settings.event_grid
+            room = WaitingRoom(
+                most=bounds.waiting,
+                seconds=bounds.head_timeout.total_seconds(),
+                turned_away=lambda: self._deliveries.note(Refusal.NO_REQUEST),
+            )
+            self._always.append(NamedTask("event-grid", HttpTask(self._grid, grid, room=room).run))
         if self._manager.watchdog_interval is not None:
             watchdog = Watchdog(self._manager, self._service.clock, interval=self._manager.watchdog_interval)
             self._always.append(NamedTask("watchdog", watchdog.run))
@@ -157,7 +161,8 @@ class _Process:
         self._pages.exchange(self._pages_of(successor))
         self._api.exchange(self._api_of(successor))
         if self._grid is not None:
-            self._grid.exchange(_grid_of(successor))
+            self._deliveries = _deliveries_of(successor)
+            self._grid.exchange(event_grid_application(self._deliveries))
         await ways_before.aclose()
 
     def _daemon_of(self, service: Service) -> Daemon:
@@ -202,9 +207,9 @@ class _Process:
         return management_application(managed, service.tailing)
 
 
-def _grid_of(service: Service) -> FastAPI:
+def _deliveries_of(service: Service) -> Deliveries:
     settings = service.settings.event_grid
-    deliveries = Deliveries(
+    return Deliveries(
         hints=service.hints,
         secrets=read_secrets(settings),
         tokens=service.outside.delivery_tokens,
@@ -212,7 +217,6 @@ def _grid_of(service: Service) -> FastAPI:
         metrics=service.metrics,
         settings=settings,
     )
-    return event_grid_application(deliveries, settings.origins)
 
 
 def _probes(service: Service) -> Probes:

@@ -66,14 +66,14 @@ class Delivery:
 
 
 def read_delivery(document: object) -> Delivery:
-    """Read one event or several, of either schema.
+    """Read one event or several, of either schema; what is no event among them is passed over.
 
     Raises:
         DeliveryUnreadableError: it is neither.
     """
     events = document if isinstance(document, list) else [document]
     fields = [_fields(event) for event in events if isinstance(event, Mapping)]
-    if not events or len(fields) != len(events):
+    if not fields:
         raise DeliveryUnreadableError("a delivery is an event, or a list of events")
     for of_event in fields:
         if _text(of_event, "eventtype") == VALIDATION:

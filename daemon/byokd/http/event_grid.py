@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from byokd.domain.signals import DeliveryUnreadableError, read_delivery
 from byokd.ports import Clock
@@ -40,6 +41,14 @@ class Refusal(StrEnum):
     BUDGET = "budget"
     UNPROVED = "unproved"
     """Its token cannot be judged now: 401 would have Event Grid drop what it delivers."""
+    ELSEWHERE = "elsewhere"
+    """It went to another path, or by another method: the endpoint of the subscription is mistyped."""
+    ORIGIN = "origin"
+    """CloudEvents asked for an origin that is not known, and without a credential."""
+    BROKEN_OFF = "broken-off"
+    """Whoever sends it, or a proxy in between, closed the connection in the middle of it."""
+    NO_REQUEST = "no-request"
+    """A connection over which no whole request came in time, or that made room for others."""
 
 
 _STATUS: Final[Mapping[Refusal, int]] = {
@@ -50,8 +59,11 @@ _STATUS: Final[Mapping[Refusal, int]] = {
     Refusal.BUSY: 503,
     Refusal.BUDGET: 429,
     Refusal.UNPROVED: 503,
+    Refusal.ELSEWHERE: 404,
+    Refusal.ORIGIN: 403,
+    Refusal.BROKEN_OFF: 408,
 }
-"""Event Grid tries again later, but for 400, 401 and 413, which no repetition mends."""
+"""Event Grid tries again later, but for 400, 401, 403, 404 and 413, which no repetition mends."""
 
 
 class _RefusedError(Exception):
@@ -80,11 +92,35 @@ class Deliveries:
         try:
             return await self._taken(request)
         except _RefusedError as refusal:
-            self._note(refusal)
             headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
             if refusal.why is Refusal.UNAUTHORIZED:
                 headers["WWW-Authenticate"] = "Bearer"
-            return JSONResponse({"refused": refusal.why}, status_code=_STATUS[refusal.why], headers=headers)
+            return self.refuse(refusal.why, source=refusal.source, headers=headers)
+
+    async def agree(self, request: Request) -> Response:
+        """Answer whether we take events in the CloudEvents schema, which asks before it delivers. Nobody is called."""
+        origin = request.headers.get("webhook-request-origin", "").lower()
+        if origin not in self.settings.origins:
+            try:
+                await self._source(request)
+            except _RefusedError:
+                return self.refuse(Refusal.ORIGIN)
+        rate = request.headers.get("webhook-request-rate")
+        allowed = {"WebHook-Allowed-Origin": origin, "Allow": "POST"}
+        return Response(status_code=200, headers=allowed if rate is None else {**allowed, "WebHook-Allowed-Rate": "*"})
+
+    def refuse(self, why: Refusal, *, source: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
+        """Say why something was not taken: to who sent it, in a metric and, now and then, in the log."""
+        self.note(why, source=source)
+        return JSONResponse({"refused": why}, status_code=_STATUS[why], headers=headers)
+
+    def note(self, why: Refusal, *, source: str | None = None) -> None:
+        """Count what was not taken, and tell of the first of its kind in a while."""
+        self.metrics.deliveries_refused.labels(why).inc()
+        now = self.clock.monotonic()
+        if now - self._told.get(why, -TOLD_EVERY_SECONDS) >= TOLD_EVERY_SECONDS:
+            self._told[why] = now
+            _log.warning("delivery-refused", why=why, source=source)
 
     async def _taken(self, request: Request) -> Response:
         source = await self._source(request)
@@ -148,6 +184,8 @@ class Deliveries:
                 body = await self._body(request)
         except TimeoutError:
             raise _RefusedError(Refusal.TOO_SLOW) from None
+        except ClientDisconnect:
+            raise _RefusedError(Refusal.BROKEN_OFF) from None
         try:
             document: object = json.loads(body)
         except (ValueError, RecursionError):
@@ -164,17 +202,10 @@ class Deliveries:
             parts.append(part)
         return b"".join(parts)
 
-    def _note(self, refusal: _RefusedError) -> None:
-        self.metrics.deliveries_refused.labels(refusal.why).inc()
-        now = self.clock.monotonic()
-        if now - self._told.get(refusal.why, -TOLD_EVERY_SECONDS) >= TOLD_EVERY_SECONDS:
-            self._told[refusal.why] = now
-            _log.warning("delivery-refused", why=refusal.why, source=refusal.source)
 
-
-def event_grid_application(deliveries: Deliveries, origins: Sequence[str]) -> FastAPI:
+def event_grid_application(deliveries: Deliveries) -> FastAPI:
     """Make the application that Event Grid delivers to."""
-    application = FastAPI(title="byokd", docs_url=None, redoc_url=None, openapi_url=None)
+    application = FastAPI(title="byokd", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     @application.post(PATH)
     async def take(request: Request) -> Response:
@@ -182,12 +213,11 @@ def event_grid_application(deliveries: Deliveries, origins: Sequence[str]) -> Fa
 
     @application.options(PATH)
     async def agree(request: Request) -> Response:
-        """The CloudEvents schema asks so before it delivers. Nobody is called back."""
-        origin = request.headers.get("webhook-request-origin", "").lower()
-        if origin not in origins:
-            return Response(status_code=403)
-        rate = request.headers.get("webhook-request-rate")
-        allowed = {"WebHook-Allowed-Origin": origin, "Allow": "POST"}
-        return Response(status_code=200, headers=allowed if rate is None else {**allowed, "WebHook-Allowed-Rate": "*"})
+        return await deliveries.agree(request)
+
+    @application.exception_handler(404)
+    @application.exception_handler(405)
+    async def elsewhere(_request: Request, _error: Exception) -> Response:
+        return deliveries.refuse(Refusal.ELSEWHERE)
 
     return application

@@ -10,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from byokd.http.peers import PeerProtocol
+from byokd.http.waiting import PunctualProtocol, WaitingRoom
 
 SOCKET_MODE = 0o660
 """Owner and group may manage; nobody else."""
@@ -36,16 +37,20 @@ class _Server(uvicorn.Server):
 class HttpTask:
     """Serves one application on one listening socket until cancelled or stopped."""
 
-    def __init__(self, application: ASGIApp, listener: socket.socket, *, connections: int | None = None) -> None:
-        """Take the application, a listening socket, and how many connections there may be at once."""
+    def __init__(self, application: ASGIApp, listener: socket.socket, *, room: WaitingRoom | None = None) -> None:
+        """Take the application, a listening socket, and where connections wait that have sent no request yet.
+
+        As many again may have one under way; beyond that others are told 503 before anything of them is read.
+        """
+        of_peers = PeerProtocol if listener.family is socket.AF_UNIX else "auto"
         config = uvicorn.Config(
             application,
-            http=PeerProtocol if listener.family is socket.AF_UNIX else "auto",
+            http=of_peers if room is None else PunctualProtocol.of(room),
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
-            limit_concurrency=connections,
+            limit_concurrency=None if room is None else 2 * room.most,
             server_header=False,
         )
         self._server = _Server(config)

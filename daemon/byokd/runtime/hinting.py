@@ -1,6 +1,6 @@
 """Signals from outside become hints: known vaults only, and no more of them than each source may ask for."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from hashlib import blake2b
@@ -108,12 +108,14 @@ class Hints:
             BudgetSpentError: the rest was not taken, and what was is remembered: deliver it again later.
         """
         self._count(source, HintOutcome.IGNORED, passed_over)
-        for signal in signals:
+        left = deque(signals)
+        while left:
             try:
-                outcome = self._follow(source, signal)
+                outcome = self._follow(source, left[0])
             except BudgetSpentError:
-                self._count(source, HintOutcome.REFUSED, 1)
+                self._count(source, HintOutcome.REFUSED, len(left))
                 raise
+            left.popleft()
             self._count(source, outcome, 1)
 
     def _follow(self, source: Source, signal: Signal) -> HintOutcome:
@@ -123,8 +125,9 @@ class Hints:
         if not hosts:
             return HintOutcome.FOREIGN
         watches: list[WatchId] = [watch for host in hosts for watch in self._scheduler.watches_of(host, key=signal.key)]
-        # What nobody watches costs as much as a look, or a flood of it would be free.
-        source.spend(max(1, len(watches)))
+        # Only what makes a look of its own is charged, or a key that changes often would keep others from being heard.
+        if looks := [watch for watch in watches if not self._scheduler.is_hinted(watch)]:
+            source.spend(len(looks))
         for watch in watches:
             self._scheduler.hint(watch)
         source.remember(signal)

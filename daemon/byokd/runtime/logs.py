@@ -16,6 +16,27 @@ QUIET = {
 """Libraries that log what byokd classifies and tells itself, or more than may be told."""
 
 
+REPEATS_EVERY_SECONDS = 60.0
+"""How often a warning of the web server is written again: whoever floods us must not fill the disk as well."""
+
+
+class NowAndThen(logging.Filter):
+    """Passes a warning that says the same as one before only now and then; errors always."""
+
+    def __init__(self) -> None:
+        """Begin with nothing said."""
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to write it."""
+        said = self._said.get(str(record.msg), -REPEATS_EVERY_SECONDS)
+        if record.levelno >= logging.ERROR or abs(record.created - said) >= REPEATS_EVERY_SECONDS:
+            self._said[str(record.msg)] = record.created
+            return True
+        return False
+
+
 def configure_logs(level: str, stream: TextIO | None = None) -> None:
     """Send structlog's and the standard library's records to one stream, as JSON; tracebacks hold no local values.
 
@@ -53,3 +74,4 @@ def configure_logs(level: str, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(quiet)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "aiohttp", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").filters = [NowAndThen()]

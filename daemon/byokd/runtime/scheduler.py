@@ -131,6 +131,11 @@ class Scheduler:
         entry.hinted = True
         self._call_up(entry)
 
+    def is_hinted(self, watch: WatchId) -> bool:
+        """Whether a hint at this watch still awaits its check, so that another one makes no difference."""
+        entry = self._roster.get(watch)
+        return entry is not None and entry.hinted
+
     def hint_version(self, target: KeyTarget) -> None:
         """Hint at the watches of this exact version; there is more than one if it is also pinned."""
         for entry in self._roster.of_version(target):
