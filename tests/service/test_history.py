@@ -67,6 +67,8 @@ async def test_a_watcher_sees_a_revocation_live_and_may_replay_what_was(stage: S
     only = await byokd("watch", "--no-follow", *options, environment=stage.environment)
     assert only.code == 0, only.err
     assert [line.split()[1] for line in only.out.splitlines()] == ["#2"]
+    short = await byokd("watch", "--no-follow", "--type", "account.inaccessible", environment=stage.environment)
+    assert (short.code, short.out) == (0, only.out)
     later = await byokd("watch", "--no-follow", "--since", "2", environment=stage.environment)
     assert (later.code, later.out) == (0, "")
     wrong = await byokd("watch", "--since", "soon", environment=stage.environment)

@@ -29,4 +29,5 @@ def reload(socket_path: Path, as_json: bool) -> None:
             hint="the old settings stay in force; mend the file and reload again",
         )
     if not as_json:
-        click.echo(f"reloaded: {', '.join(answer['changed']) or 'no setting is another one'}")
+        unchanged = "no setting is another one; secrets and certificates were read again"
+        click.echo(f"reloaded: {', '.join(answer['changed']) or unchanged}")

@@ -10,6 +10,11 @@ from byokd.cli.daemon_calls import json_option, lines_of, socket_option
 from byokd.cli.voice import fail
 from byokd.domain.vocabulary import EventType
 
+_COMMON = "byokd."
+"""What all types begin with, and what people leave out."""
+
+_TYPES = [str(one) for one in EventType]
+
 
 @click.command()
 @click.option(
@@ -20,9 +25,9 @@ from byokd.domain.vocabulary import EventType
 @click.option(
     "--type",
     "event_type",
-    type=click.Choice([str(one) for one in EventType]),
+    type=click.Choice([*_TYPES, *(name.removeprefix(_COMMON) for name in _TYPES)]),
     metavar="TYPE",
-    help="Events of this type.",
+    help="Events of this type, with or without byokd. before it.",
 )
 @click.option("--follow/--no-follow", default=True, help="Go on with what is committed from now on.", show_default=True)
 @socket_option
@@ -31,6 +36,8 @@ def watch(
     since: str | None, account: str | None, event_type: str | None, follow: bool, socket_path: Path, as_json: bool
 ) -> None:
     """Print events as a running daemon commits them; with --no-follow, those that are kept."""
+    if event_type is not None:
+        event_type = _COMMON + event_type.removeprefix(_COMMON)
     asked = {"since": since, "account": account, "type": event_type, "live": "true" if follow else "false"}
     parameters = {name: value for name, value in asked.items() if value is not None}
     last: int | None = None
@@ -53,8 +60,10 @@ def _show(event: dict[str, Any], *, as_json: bool) -> int:
 def _line(event: dict[str, Any]) -> str:
     """Tell an event in a line: when, of what, what, and what became of it."""
     data = event["data"]
-    about = event["subject"].rpartition("/")[2]
-    what = [event["time"], f"#{event['number']}", about, event["type"].removeprefix("byokd.")]
+    kind, _, about = event["subject"].partition("/")
+    if kind == "accounts":
+        about = about.rpartition("/")[2]
+    what = [event["time"], f"#{event['number']}", about or kind, event["type"].removeprefix(_COMMON)]
     if "state" in data:
         what.append(data["state"])
     if data.get("reason"):

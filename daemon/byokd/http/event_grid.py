@@ -216,8 +216,12 @@ def event_grid_application(deliveries: Deliveries) -> FastAPI:
         return await deliveries.agree(request)
 
     @application.exception_handler(404)
-    @application.exception_handler(405)
     async def elsewhere(_request: Request, _error: Exception) -> Response:
         return deliveries.refuse(Refusal.ELSEWHERE)
+
+    @application.exception_handler(405)
+    async def otherwise(_request: Request, _error: Exception) -> Response:
+        deliveries.note(Refusal.ELSEWHERE)
+        return JSONResponse({"refused": Refusal.ELSEWHERE}, status_code=405, headers={"Allow": "POST, OPTIONS"})
 
     return application

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from byokd.runtime.delivery_secrets import flaw_of_secret
+from byokd.runtime.delivery_secrets import flaw_of_secret, flaw_of_secrets
 from byokd.settings import Settings
 
 ENVIRONMENT_PREFIX = "BYOKD_"
@@ -71,6 +71,8 @@ def read_settings(path: Path | None, environment: Mapping[str, str]) -> Settings
             _mistake(detail, file=file, overlaid=overlaid) for detail in details if not _follows(detail, details)
         ]
     else:
+        if not mistakes and not unusable and (alike := flaw_of_secrets(settings.event_grid)) is not None:
+            mistakes.append(Mistake(file, f"[event_grid.sources] {alike}"))
         if not mistakes and not unusable:
             return settings
     raise SettingsInvalidError((*mistakes, *unusable))

@@ -27,6 +27,16 @@ def read_secret(path: Path) -> bytes:
     return path.read_bytes().removesuffix(b"\n").removesuffix(b"\r")
 
 
+def flaw_of_secrets(settings: EventGridSettings) -> str | None:
+    """Say which sources cannot be told apart, as they have one secret; None when they can."""
+    seen: dict[bytes, str] = {}
+    for name, secret in read_secrets(settings).items():
+        if (other := seen.setdefault(secret, name)) != name:
+            alike = f"the sources {other} and {name} have the same secret"
+            return f"{alike}, so that nobody can tell which of them delivers: write another for one"
+    return None
+
+
 def flaw_of_secret(path: Path) -> str | None:
     """Say what is wrong with a file that should hold a secret; None when nothing is."""
     right = f"write the path of a readable file with a secret of {LEAST_BYTES} visible characters or more"

@@ -392,6 +392,18 @@ class Settings(_Group):
     event_grid: EventGridSettings = EventGridSettings()
 
     @model_validator(mode="after")
+    def _sources_speak_of_vaults(self) -> Self:
+        """What no vault that byokd may look at is called would be passed over, silently and for ever."""
+        for name, source in self.event_grid.sources.items():
+            for pattern in source.vaults:
+                if pattern.partition(".")[2] not in self.vaults.allowed_suffixes:
+                    raise ValueError(
+                        f"event_grid.sources.{name}.vaults: {pattern} is no vault under one of vaults.allowed_suffixes "
+                        f"({', '.join(self.vaults.allowed_suffixes)})"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _identities_are_apart(self) -> Self:
         """Two names for one identity would let what one customer granted serve another after all."""
         named: dict[str, str] = {}
@@ -415,6 +427,8 @@ NEEDS_RESTART = frozenset(
         "service_keys",
         "http.listen",
         "event_grid.listen",
+        "event_grid.waiting",
+        "event_grid.head_timeout",
     }
 )
 """Settings, and whole sections, that are read only when the daemon starts: who it is, what it stores in and listens on,

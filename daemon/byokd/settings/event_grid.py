@@ -89,11 +89,10 @@ class EventGridSettings(Group):
 
     waiting: Annotated[int, Field(ge=16, le=10_000)] = 256
     """Connections at once over which no whole request has come yet; beyond them who has waited longest has to go. Event
-    Grid says what it has to say at once. As many again may have a request under way. A change needs a restart."""
+    Grid says what it has to say at once. As many again may have a request under way."""
 
     head_timeout: Duration = timedelta(seconds=10)
-    """For the head of a delivery to come in, and for what still comes after a refusal: then the connection is closed. A
-    change needs a restart."""
+    """For the head of a delivery to come in, or what still comes after a refusal: then the connection is closed."""
 
     body_timeout: Duration = timedelta(seconds=10)
     """For a whole delivery to come in; Event Grid waits 30 s for the answer."""
