@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import version
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -14,6 +13,7 @@ from byokd.ports import Clock
 from byokd.runtime.health import Component, Health
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.observer import Observer
+from byokd.runtime.service import VERSION
 from byokd.settings import HttpSettings, MqttSettings
 
 
@@ -65,7 +65,7 @@ class Probes:
         unready = self.unready()
         return {
             "instance": self.instance,
-            "version": version("byokd"),
+            "version": VERSION,
             "ready": not unready,
             "notReadyBecause": unready,
             "components": components,

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Final
 
 from byokd.domain.identifiers import WatchId
 from byokd.domain.properties import VaultProperties
@@ -59,6 +60,9 @@ from byokd.runtime.unwrapping import LiveUnwraps
 from byokd.runtime.values import ProtectedValues
 from byokd.runtime.verifying import Verifier
 from byokd.settings import BrakeSettings, CheckSettings, Settings
+
+VERSION: Final = version("byokd")
+"""Of the code that runs: what is installed may be exchanged underneath it."""
 
 
 class Unregistered:
@@ -186,7 +190,7 @@ class Service:
             outside.ids,
             mqtt,
             instance=self.settings.service.instance,
-            version=version("byokd"),
+            version=VERSION,
         )
 
     def _join_brake(self) -> None:
