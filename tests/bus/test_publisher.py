@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections import defaultdict
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -219,6 +220,43 @@ async def test_streams_that_had_to_wait_are_not_overtaken_by_their_own_news(
             await commit(store, row("accounts/f", sequence=1))
             sending.notify()
             assert numbers(await heard.hears(f"{PREFIX}/accounts/f/events", times=2)) == [0, 1]
+
+
+class HeldMarks(UnreliableStore):
+    """The real store, where marking waits until it is let go."""
+
+    def __init__(self, store: SqlStore) -> None:
+        super().__init__(store)
+        self.may_mark = asyncio.Event()
+        self.asked: list[int] = []
+
+    async def mark_published(self, numbers: Sequence[int], *, now: datetime) -> None:
+        self.asked.append(len(numbers))
+        await self.may_mark.wait()
+        await super().mark_published(numbers, now=now)
+
+
+async def test_one_page_is_sent_beside_the_marking_of_another_and_no_more(
+    broker: str, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PAGE_ROWS", 4)
+    held = HeldMarks(store)
+    await commit(store, *(row(f"accounts/{number}", sequence=number) for number in range(14)))
+
+    def events() -> int:
+        return sum(one.topic.endswith("/events") for one in heard.heard)
+
+    sending = publisher(held, broker)
+    async with subscriber(broker) as heard, bus(broker).connect("other") as other, running(sending):
+        await heard.until(lambda: events() == 8)
+        for number in range(20):  # time in which a third page would come
+            await other.publish(message(f"other/{number}"))
+        await heard.hears("other/19")
+        assert (events(), held.asked) == (8, [4])
+        held.may_mark.set()
+        assert await sending.drain(within=SOON)
+        assert (events(), sum(held.asked)) == (14, 14)
+    assert await left(store) == []
 
 
 async def of_accounts(store: SqlStore, *names: str) -> None:

@@ -13,7 +13,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bus.support import bus, message
-from byokd.adapters.mqtt.connection import CONTENT_TYPE
+from byokd.adapters.mqtt.channel import FIRST_ID, LAST_ID
+from byokd.adapters.mqtt.connection import CONTENT_TYPE, Connection
 from byokd.ports import BusUnavailableError
 from parts.leftovers import open_sockets, other_tasks
 from parts.mosquitto import mosquitto
@@ -38,6 +39,26 @@ async def test_a_message_arrives_with_its_content_type(broker: str) -> None:
     assert arrived.payload == b'{"a":1}'
     assert arrived.properties == {"ContentType": CONTENT_TYPE, "PayloadFormatIndicator": 1}
     assert not arrived.retained
+
+
+@pytest.mark.real("mosquitto")
+async def test_the_identifier_of_a_message_in_flight_is_not_given_to_another(tmp_path: Path) -> None:
+    async with mosquitto(tmp_path) as broker, bus(broker.address).connect("sender") as session:
+        assert isinstance(session, Connection)
+        async with subscriber(broker.address) as heard:
+            broker.hang()
+            try:
+                async with asyncio.TaskGroup() as sending:
+                    for number in range(4):
+                        session._last_id = LAST_ID - 1
+                        sending.create_task(session.publish(message(f"some/{number}")))
+                        await asyncio.sleep(0)
+                    broker.wake()
+            finally:
+                broker.wake()
+            for number in range(4):
+                await heard.hears(f"some/{number}")
+            assert session._last_id == FIRST_ID + 2
 
 
 @pytest.mark.real("mosquitto")

@@ -133,6 +133,21 @@ async def test_a_broker_that_acknowledges_nothing_is_given_up(killable: Mosquitt
     assert (open_sockets(), await other_tasks()) == (sockets, tasks)
 
 
+async def test_a_message_behind_others_that_were_acknowledged_has_its_own_time(killable: Mosquitto) -> None:
+    async def scenario() -> None:
+        async with bus(killable.address, publish_timeout=timedelta(milliseconds=300)).connect("sender") as session:
+            for _ in range(3):
+                await session.publish(message())
+            killable.hang()
+            started.append(asyncio.get_running_loop().time())
+            await session.publish(message())
+
+    started: list[float] = []
+    with pytest.raises(BusUnavailableError, match=r"not acknowledged within 0\.3 s"):
+        await scenario()
+    assert asyncio.get_running_loop().time() - started[0] >= 0.299
+
+
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
 async def test_a_connect_that_was_given_up_leaves_nothing_and_no_will(killable: Mosquitto, how: str) -> None:
     will = message("sender/status", b"offline", retain=True)

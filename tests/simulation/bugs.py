@@ -155,8 +155,8 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "acknowledged-before-sent": (
         Plant(
-            "runtime.publisher", "Publisher._scan", "        await self._send(",
-            "        await self._outbox.mark([row.number for row in rows])\n        await self._send(",
+            "runtime.publisher", "Publisher._send_pages", "acknowledged, loss = await self._send(",
+            "await self._outbox.mark([row.number for row in rows]); acknowledged, loss = await self._send(",
         ),
     ),
     "refused-is-overtaken": (

@@ -150,13 +150,20 @@ def follow(account: Account, verdict: Verdict) -> tuple[Account, tuple[EventType
     changed, accessible = (state, verdict.reason) != (account.state, account.reason), state is State.ACCESSIBLE
     if account.unverified_since is not None and told is None and (accessible or not changed):
         types.append(EventType.ACCOUNT_VERIFIED)  # a denial that counts now verifies nothing that was told before
+    since = account.since
     if changed:
         types.append(EventType.ACCOUNT_ACCESSIBLE if accessible else EventType.ACCOUNT_INACCESSIBLE)
-        account = replace(account, state=state, reason=verdict.reason, since=verdict.since)
-    if types:
-        account = replace(account, message=state_message(verdict))
-    unverified_since = None if told is None else told.since
-    return replace(account, unverified_since=unverified_since, followed=verdict.number), tuple(types)
+        since = verdict.since
+    followed = replace(
+        account,
+        state=state,
+        reason=verdict.reason,
+        since=since,
+        message=state_message(verdict) if types else account.message,
+        unverified_since=None if told is None else told.since,
+        followed=verdict.number,
+    )
+    return followed, tuple(types)
 
 
 def state_message(verdict: Verdict) -> str:

@@ -66,6 +66,10 @@ class Chain:
     head: bytes = BEGINNING
     length: int = 0
 
+    def grown(self, head: bytes) -> "Chain":
+        """Give the chain with one more event."""
+        return Chain(self.stream, self.floor, self.floor_number, self.forgotten, head, self.length + 1)
+
     def signed(self) -> bytes:
         """Give what the chain's signature is made of."""
         return _CHAIN + b"".join(

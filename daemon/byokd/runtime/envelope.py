@@ -14,6 +14,8 @@ from byokd.records import OutboxRow, Retained
 TRIAL = "byokd.daemon.trial"
 """The type of what `byokd doctor` sends to see whether the broker takes it."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class DaemonStatus(StrEnum):
     """Whether a daemon is there."""
@@ -96,4 +98,4 @@ def _envelope(
 
 
 def _encoded(event: Mapping[str, JsonValue | Mapping[str, JsonValue]]) -> bytes:
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(event).encode()

@@ -11,8 +11,8 @@ from byokd.records import OutboxRow
 from byokd.runtime.retrying import retrying
 
 PAGE_ROWS = 500
-"""Events read, sent and marked together: the bound on memory, and on what a crash makes byokd send twice. Reading and
-marking take a few milliseconds per page in which nothing is sent: half of the time with 200, a tenth with 500."""
+"""Events read, sent and marked together. While one page is sent, the one before it is marked and the next one is read:
+three pages are the bound on memory, two on what a crash makes byokd send twice."""
 
 _RETRY_FIRST = timedelta(milliseconds=500)
 _RETRY_MOST = timedelta(seconds=10)

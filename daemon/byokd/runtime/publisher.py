@@ -198,16 +198,38 @@ class Publisher:
         begin = not self._refusals.full
         if retry or not self._refusals:
             self._after = 0
-        while retry or begin:
-            rows = await self._outbox.page(after=self._after)
-            if not rows:
-                break
-            await self._send(session, self._lanes(rows, retry, begin=begin), retry)
-            self._after = rows[-1].number
-            if begin and self._refusals.full:
-                break
+        if retry or begin:
+            await self._send_pages(session, retry, begin=begin)
         if not begin or self._refusals.full:
             self._after = 0
+
+    async def _send_pages(self, session: BusSession, retry: set[str], *, begin: bool) -> None:
+        """Send page by page. While one is sent, the one before it is marked and the next one is read."""
+        loss: BusUnavailableError | None = None
+        marking: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as beside:
+            rows = await self._outbox.page(after=self._after)
+            while rows:
+                ahead = beside.create_task(self._outbox.page(after=rows[-1].number), name="publish-read")
+                acknowledged, loss = await self._send(session, self._lanes(rows, retry, begin=begin), retry)
+                if marking is not None:
+                    await marking
+                marking = beside.create_task(self._mark(acknowledged), name="publish-mark")
+                if loss is not None:
+                    break
+                self._after = rows[-1].number
+                if begin and self._refusals.full:
+                    break
+                # Nothing ahead: perhaps there is by now.
+                rows = await ahead or await self._outbox.page(after=self._after)
+        if loss is not None:
+            raise loss
+
+    async def _mark(self, numbers: Sequence[int]) -> None:
+        if numbers:
+            await self._outbox.mark(numbers)
+            self._marker.moved()
+            self._on_published(len(numbers))
 
     def _lanes(self, rows: Sequence[OutboxRow], retry: set[str], *, begin: bool) -> deque[list[OutboxRow]]:
         """Give the rows to send now, by stream, those of the oldest first."""
@@ -217,8 +239,10 @@ class Publisher:
                 lanes.setdefault(row.stream, []).append(row)
         return deque(lanes.values())
 
-    async def _send(self, session: BusSession, lanes: deque[list[OutboxRow]], retry: set[str]) -> None:
-        """Send the lanes side by side and mark what was acknowledged, also when the connection is lost meanwhile."""
+    async def _send(
+        self, session: BusSession, lanes: deque[list[OutboxRow]], retry: set[str]
+    ) -> tuple[Sequence[int], BusUnavailableError | None]:
+        """Send the lanes side by side; give what was acknowledged, and the loss of the connection if that ended it."""
         acknowledged: list[int] = []
         losses: list[BusUnavailableError] = []
 
@@ -233,12 +257,7 @@ class Publisher:
         async with asyncio.TaskGroup() as workers:
             for number in range(min(self._window, len(lanes))):
                 workers.create_task(worker(), name=f"publish-{number}")
-        if acknowledged:
-            await self._outbox.mark(acknowledged)
-            self._marker.moved()
-            self._on_published(len(acknowledged))
-        if losses:
-            raise losses[0]
+        return acknowledged, losses[0] if losses else None
 
     async def _send_lane(
         self, session: BusSession, rows: Sequence[OutboxRow], retry: set[str], acknowledged: list[int]

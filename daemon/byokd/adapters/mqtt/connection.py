@@ -1,8 +1,9 @@
 """One MQTT connection on aiomqtt, with the traps of aiomqtt closed.
 
 aiomqtt binds paho-mqtt's socket, timers and callbacks to the event loop, and that is what it is used for here. Its
-`publish` is not used: it reports a refused message as sent, and waits out its time limit when the connection drops. Its
-`connect` is not used: cancelled, it leaves a thread that connects later. Three private names are reached:
+`publish` is not used: it reports a refused message as sent, and waits out its time limit when the connection drops.
+What is published goes past paho, see `channel`. Its `connect` is not used: cancelled, it leaves a thread that connects
+later. Three private names are reached:
 
 * `aiomqtt.Client._client`, the paho client, used by its public methods and callbacks;
 * `aiomqtt.Client._disconnected`, the only place that tells of an exception in aiomqtt's reader or writer;
@@ -23,6 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from byokd.adapters.mqtt.channel import FIRST_ID, LAST_ID, Channel, publish_packet
 from byokd.adapters.mqtt.dialling import Address
 from byokd.ports import BusMessage, BusRefusedError, BusSilentError, BusUnavailableError
 
@@ -35,6 +37,9 @@ _PROBE = b"{}"
 """Not empty: rumqttd drops what is retained also over an empty message that is not to be retained."""
 
 _UNLIMITED_BYTES = 2**31
+
+_NO_PROPERTIES = b"\x00"
+_ACCEPTED = ReasonCode(PacketTypes.PUBACK, identifier=0)
 
 _MAX_RECEIVE_MAXIMUM = 65_535
 """What MQTT 5 assumes when CONNACK names none; who publishes has a window of its own."""
@@ -86,23 +91,26 @@ class Connection:
         self._paho = client._client  # noqa: SLF001 - see the module's docstring
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
-        self._paho.on_publish = self._on_publish
         self._paho.on_subscribe = self._on_answer
         self._paho.on_unsubscribe = self._on_answer
         self._paho.on_message = self._on_message
-        self._paho.on_socket_register_write = self._on_socket_register_write
+        # The channel always takes what paho writes: paho writes at once, and watches for nothing.
+        self._paho.on_socket_register_write = None
+        self._paho.on_socket_unregister_write = None
         client._disconnected.add_done_callback(self._on_broken)  # noqa: SLF001 - see the module's docstring
         loop = self._loop = asyncio.get_running_loop()
         self._accepted: asyncio.Future[None] = loop.create_future()
         self._over: asyncio.Future[str] = loop.create_future()
-        self._waiting: dict[int, asyncio.Future[ReasonCode | None]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[ReasonCode | None], float]] = {}
+        self._overdue: asyncio.TimerHandle | None = None
         self._arrivals: dict[str, _Arrival] = {}
-        self._socket: socket.socket | None = None
+        self._channel: Channel | None = None
+        self._last_id = FIRST_ID - 1
         self._room = asyncio.Semaphore(_MAX_RECEIVE_MAXIMUM)
         self._largest_packet = _UNLIMITED_BYTES
         self._retains = True
-        self._lasting = _Described(PacketTypes.PUBLISH)
-        self._passing = _Described(PacketTypes.PUBLISH, expiry=terms.expiry)
+        self._lasting = _described(PacketTypes.PUBLISH).pack()  # type: ignore[no-untyped-call]
+        self._passing = _described(PacketTypes.PUBLISH, expiry=terms.expiry).pack()  # type: ignore[no-untyped-call]
 
     async def open(self, opened: socket.socket) -> None:
         """Take the socket, send CONNECT and wait for the broker's CONNACK.
@@ -110,8 +118,8 @@ class Connection:
         Raises:
             BusUnavailableError: the broker refused, or closed the socket.
         """
-        self._socket = opened
-        self._paho._create_socket = lambda: opened  # type: ignore[method-assign]  # noqa: SLF001 - as above
+        channel = self._channel = Channel(opened, on_puback=self._on_puback, on_broken=self._on_unwritable)
+        self._paho._create_socket = lambda: channel  # type: ignore[method-assign]  # noqa: SLF001 - as above
         self._paho.connect(self._address.host, self._address.port, self._terms.keepalive, clean_start=True)
         answers: set[asyncio.Future[Any]] = {self._accepted, self._over}
         await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
@@ -153,15 +161,23 @@ class Connection:
         return arrival.retained
 
     def _send(self, message: BusMessage) -> int:
-        if self._over.done():
+        if self._over.done() or self._channel is None:
             raise self.loss()
         described = self._lasting if message.retain else self._passing
-        properties = described if message.payload and message.is_event else None
-        info = self._paho.publish(message.topic, message.payload, 1, message.retain, properties)
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self.give_up("a message could not be queued")
-            raise self.loss()
-        return info.mid
+        properties = described if message.payload and message.is_event else _NO_PROPERTIES
+        packet_id = self._last_id = self._free_id()
+        self._channel.publish(
+            publish_packet(
+                message.topic, message.payload, packet_id=packet_id, retain=message.retain, properties=properties
+            )
+        )
+        return packet_id
+
+    def _free_id(self) -> int:
+        number = self._last_id
+        while (number := number + 1 if number < LAST_ID else FIRST_ID) in self._waiting:
+            pass
+        return number
 
     async def _agree(self, asked: tuple[MQTTErrorCode, int | None]) -> None:
         """Wait for SUBACK or UNSUBACK."""
@@ -178,15 +194,23 @@ class Connection:
     async def _acknowledgement(self, mid: int) -> ReasonCode | None:
         """Wait for the broker's answer; give its reason, or nothing when the connection was lost."""
         acknowledged: asyncio.Future[ReasonCode | None] = self._loop.create_future()
-        self._waiting[mid] = acknowledged
+        due = self._loop.time() + self._terms.publish_timeout
+        self._waiting[mid] = acknowledged, due
+        if self._overdue is None:
+            self._overdue = self._loop.call_at(due, self._on_due)
         try:
-            async with asyncio.timeout(self._terms.publish_timeout):
-                return await acknowledged
-        except TimeoutError:
-            self.give_up(f"a message was not acknowledged within {self._terms.publish_timeout:g} s")
-            return None
+            return await acknowledged
         finally:
             del self._waiting[mid]
+
+    def _on_due(self) -> None:
+        """Give up where the oldest answer is overdue. One timer for all: setting one costs more than sending."""
+        self._overdue = None
+        due = next((due for _, due in self._waiting.values()), None)
+        if due is not None and due <= self._loop.time():
+            self.give_up(f"a message was not acknowledged within {self._terms.publish_timeout:g} s")
+        elif due is not None and not self._over.done():
+            self._overdue = self._loop.call_at(due, self._on_due)
 
     async def lost(self) -> None:
         """Wait until the connection is over."""
@@ -204,23 +228,17 @@ class Connection:
     def close(self) -> None:
         """Say goodbye, so that no Will is sent, and close at once; what was in flight is discarded."""
         self._end("closed by us")
-        self._disconnect()
+        self._paho.disconnect()
         self.give_up("closed by us")
 
     def give_up(self, reason: str) -> None:
         """Close without goodbye. Everything that waits ends with that reason."""
         self._end(reason)
-        if self._paho.socket() is not None and self._socket is not None:
+        if self._paho.socket() is not None and self._channel is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self._channel.shutdown()
             # Writing to a dead socket is paho's public way to drop it with all watchers and timers, whatever its state.
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        # Without this callback paho writes at once, and nothing is left to be watched for.
-        self._paho.on_socket_register_write = None
-        self._paho.disconnect()
-        self._paho.loop_write()
+            self._paho.disconnect()
 
     def _check(self, message: BusMessage) -> None:
         # A broker closes the connection over a packet that CONNACK forbade, and would do so after each reconnect.
@@ -233,7 +251,9 @@ class Connection:
     def _end(self, reason: str) -> None:
         if not self._over.done():
             self._over.set_result(reason)
-        for waiting in self._waiting.values():
+        if self._overdue is not None:
+            self._overdue.cancel()
+        for waiting, _ in self._waiting.values():
             if not waiting.done():
                 waiting.set_result(None)
 
@@ -268,18 +288,11 @@ class Connection:
         else:
             self._end("the connection broke")
 
-    def _on_publish(
-        self,
-        _client: object,
-        _userdata: Any,  # noqa: ANN401 - paho's signature
-        mid: int,
-        reason: ReasonCode,
-        _properties: Properties,
-    ) -> None:
-        self._answered(mid, reason)
+    def _on_puback(self, packet_id: int, code: int) -> None:
+        self._answered(packet_id, ReasonCode(PacketTypes.PUBACK, identifier=code) if code else _ACCEPTED)
 
     def _answered(self, mid: int, reason: ReasonCode) -> None:
-        waiting = self._waiting.get(mid)
+        waiting, _ = self._waiting.get(mid, (None, 0.0))
         if waiting is not None and not waiting.done():
             waiting.set_result(reason)
 
@@ -307,40 +320,24 @@ class Connection:
         elif message.payload == _PROBE:
             arrival.probe.set_result(None)
 
-    def _on_socket_register_write(self, *_: object) -> None:
-        # aiomqtt's own callback watches one turn of the loop later, when the socket may be closed already and its
-        # number another's.
-        if self._socket is not None:
-            self._loop.add_writer(self._socket.fileno(), self._write)
-
-    def _write(self) -> None:
-        try:
-            self._paho.loop_write()
-        except Exception:  # noqa: BLE001 - whatever it is, what has been written is unknown
-            self.give_up("writing failed")
+    def _on_unwritable(self) -> None:
+        self.give_up("writing failed")
 
     def _on_broken(self, broken: asyncio.Future[None]) -> None:
         if not broken.cancelled() and broken.exception() is not None:
             self.give_up("what the broker sent could not be read")
 
 
-class _Described(Properties):
-    """What every event says of its payload, packed once: paho packs properties anew for every message."""
-
-    def __init__(self, packet: int, *, expiry: int | None = None) -> None:
-        super().__init__(packet)  # type: ignore[no-untyped-call]
-        self.ContentType = CONTENT_TYPE
-        self.PayloadFormatIndicator = 1
-        if expiry is not None:
-            self.MessageExpiryInterval = expiry
-        packed: bytes = super().pack()  # type: ignore[no-untyped-call]
-        object.__setattr__(self, "_packed", packed)  # paho's own setter knows only the names of properties
-
-    def pack(self) -> bytes:
-        packed: bytes = object.__getattribute__(self, "_packed")
-        return packed
+def _described(packet: int, *, expiry: int | None = None) -> Properties:
+    """Give what every event says of its payload."""
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties.ContentType = CONTENT_TYPE
+    properties.PayloadFormatIndicator = 1
+    if expiry is not None:
+        properties.MessageExpiryInterval = expiry
+    return properties
 
 
 def _will(message: BusMessage) -> aiomqtt.Will:
-    properties = _Described(PacketTypes.WILLMESSAGE) if message.payload else None
+    properties = _described(PacketTypes.WILLMESSAGE) if message.payload else None
     return aiomqtt.Will(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)

@@ -1,7 +1,7 @@
 """The chain over the events of each stream: signed as they are appended, shortened from its beginning when they go."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, insert, select, update
@@ -51,9 +51,9 @@ def append(connection: Connection, rows: Sequence[Values], recorder: Recorder) -
         chain = after.get(row["stream"]) or Chain(row["stream"])
         full = _signed(row, chain, recorder)
         signed.append(full)
-        after[chain.stream] = replace(chain, head=full["mac"], length=chain.length + 1)
+        after[chain.stream] = chain.grown(full["mac"])
     connection.execute(_APPEND, signed)
-    _save(connection, after.values(), known, recorder.auditor)
+    _save(connection, after.values(), known, recorder.auditor, moved=("head", "length"))
 
 
 def forget(connection: Connection, rows: Iterable[AnyRow], recorder: Recorder) -> list[int]:
@@ -72,7 +72,7 @@ def forget(connection: Connection, rows: Iterable[AnyRow], recorder: Recorder) -
             continue
         gone.append(row.number)
         after[row.stream] = replace(chain, floor=row.mac, floor_number=row.number, forgotten=chain.forgotten + 1)
-    _save(connection, after.values(), known, recorder.auditor)
+    _save(connection, after.values(), known, recorder.auditor, moved=("floor", "floor_number", "forgotten"))
     return gone
 
 
@@ -125,26 +125,25 @@ def _chains(connection: Connection, streams: Iterable[str]) -> dict[str, tuple[C
 
 
 def _save(
-    connection: Connection, after: Iterable[Chain], known: dict[str, tuple[Chain, bytes]], auditor: Auditor
+    connection: Connection,
+    after: Iterable[Chain],
+    known: dict[str, tuple[Chain, bytes]],
+    auditor: Auditor,
+    *,
+    moved: Sequence[str],
 ) -> None:
+    """Write chains: those that are known as far as they moved, the others whole."""
     begun: list[Values] = []
-    moved: list[Values] = []
+    changed: list[Values] = []
     for chain in after:
         signature = auditor.sign(chain.signed())
-        row: dict[str, Any] = {
-            "floor": chain.floor,
-            "floor_number": chain.floor_number,
-            "forgotten": chain.forgotten,
-            "head": chain.head,
-            "length": chain.length,
-            "audit_key": signature.key_id,
-            "mac": signature.mac,
-        }
+        row: dict[str, Any] = {"audit_key": signature.key_id, "mac": signature.mac}
         if chain.stream in known:
-            moved.append({**row, "of_stream": chain.stream, "known": known[chain.stream][1]})
+            ends = {name: getattr(chain, name) for name in moved}
+            changed.append({**row, **ends, "of_stream": chain.stream, "known": known[chain.stream][1]})
         else:
-            begun.append({**row, "stream": chain.stream})
-    if moved and connection.execute(_MOVE, moved).rowcount != len(moved):
+            begun.append({**row, **{field.name: getattr(chain, field.name) for field in fields(chain)}})
+    if changed and connection.execute(_MOVE, changed).rowcount != len(changed):
         raise StaleError("a stream's chain was changed meanwhile")
     if begun:
         try:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.outbox import record_account_events
-from byokd.adapters.sql.rows import AnyRow, Values, account_of, account_values, text
+from byokd.adapters.sql.rows import AnyRow, Values, account_of, account_values, state_values, text
 from byokd.adapters.sql.tables import account_keys, accounts, watches, wrapping_versions
 from byokd.domain.accounts import Account, AccountEvent, JsonValue
 from byokd.domain.identifiers import AccountId
@@ -130,17 +130,32 @@ def commit(
     Raises:
         StaleError: an account is not as it was before.
     """
+    _commit(connection, changes, [{**account_values(change.after), **more} for change in changes], recorder, now=now)
+
+
+def commit_states(connection: Connection, changes: Sequence[Change], *, recorder: Recorder, now: datetime) -> None:
+    """As `commit`, for accounts of which nothing changed but what their verdicts change."""
+    _commit(connection, changes, [state_values(change.after) for change in changes], recorder, now=now)
+
+
+def _commit(
+    connection: Connection,
+    changes: Sequence[Change],
+    values: Sequence[Mapping[str, object]],
+    recorder: Recorder,
+    *,
+    now: datetime,
+) -> None:
     if not changes:
         return
     rows: list[Values] = [
         {
-            **account_values(change.after),
-            **more,
+            **columns,
             "known_id": str(change.before.id),
             "known_incarnation": change.before.incarnation,
             "known_sequence": change.before.sequence,
         }
-        for change in changes
+        for change, columns in zip(changes, values, strict=True)
     ]
     expect(connection.execute(_SAVE, rows).rowcount, len(rows), what="accounts")
     record_account_events(

@@ -209,14 +209,10 @@ def account_of(row: AnyRow) -> Account:
     )
 
 
-def account_values(account: Account) -> Mapping[str, Any]:
-    """Give the columns of an account that may change while it exists."""
+def state_values(account: Account) -> Mapping[str, Any]:
+    """Give the columns of an account that its verdict changes. Few, because databases write the index of each anew."""
     return {
-        "location": account.spec.location,
         "sequence": account.sequence,
-        "generation": account.generation,
-        "watch": account.watch,
-        "wrapping_version": account.wrapping_version,
         "state": str(account.state),
         "reason": text(account.reason),
         "message": account.message,
@@ -224,6 +220,17 @@ def account_values(account: Account) -> Mapping[str, Any]:
         "unverified_since": account.unverified_since,
         "followed": account.followed,
         "updated_at": account.updated_at,
+    }
+
+
+def account_values(account: Account) -> Mapping[str, Any]:
+    """Give the columns of an account that may change while it exists."""
+    return {
+        **state_values(account),
+        "location": account.spec.location,
+        "generation": account.generation,
+        "watch": account.watch,
+        "wrapping_version": account.wrapping_version,
         "damaged_since": None if account.damage is None else account.damage.since,
         "damaged_message": None if account.damage is None else account.damage.message,
         "attached_identity": text(account.spec.attached),

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, exists, select, update
 
 from byokd.adapters.sql import brake
 from byokd.adapters.sql.chain import Recorder
-from byokd.adapters.sql.ledger import WATCHED_ACCOUNTS, Change, News, commit, expect
+from byokd.adapters.sql.ledger import WATCHED_ACCOUNTS, Change, News, commit_states, expect
 from byokd.adapters.sql.outbox import record_key_events
 from byokd.adapters.sql.rows import account_of, verdict_of, verdict_values, warning_values
 from byokd.adapters.sql.tables import accounts, vaults, watches, wrapping_versions
@@ -126,7 +126,7 @@ def follow_verdicts(connection: Connection, *, limit: int, recorder: Recorder, n
         before, verdict = account_of(row), verdicts[row.wrapping_version]
         after, types = follow(before, verdict)
         changes.append(Change.of(before, after, [News(type_, verdict) for type_ in types], now=now))
-    commit(connection, changes, recorder=recorder, now=now)
+    commit_states(connection, changes, recorder=recorder, now=now)
     connection.execute(_CARRIED)
     return len(changes)
 
