@@ -6,11 +6,17 @@ import sys
 from pathlib import Path
 
 from benchmarks.check_cpu import check_cpu
-from benchmarks.fanout import fanout, rewrap_rate
 from benchmarks.hints import hint_to_event
+from benchmarks.publishing import publish_rate
+from benchmarks.rewraps import rewrap_rate
 from byokd.runtime.logs import configure_logs
 
-BENCHMARKS = {"check_cpu": check_cpu, "fanout": fanout, "hint_to_event": hint_to_event, "rewrap_rate": rewrap_rate}
+BENCHMARKS = {
+    "check_cpu": check_cpu,
+    "hint_to_event": hint_to_event,
+    "publish_rate": publish_rate,
+    "rewrap_rate": rewrap_rate,
+}
 OUTPUT = Path("build/bench.json")
 
 
