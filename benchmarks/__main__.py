@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.backlog import backlog_memory
 from benchmarks.check_cpu import check_cpu
 from benchmarks.hints import hint_to_event
 from benchmarks.publishing import publish_rate
@@ -12,6 +13,7 @@ from benchmarks.rewraps import rewrap_rate
 from byokd.runtime.logs import configure_logs
 
 BENCHMARKS = {
+    "backlog_memory": backlog_memory,
     "check_cpu": check_cpu,
     "hint_to_event": hint_to_event,
     "publish_rate": publish_rate,
