@@ -7,10 +7,12 @@ subscriber is here: a session that outlives connections, and nothing else to rel
 import asyncio
 import json
 import sqlite3
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import aiomqtt
@@ -43,8 +45,9 @@ class Faithful:
     sequences: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     states: dict[str, tuple[int, str]] = field(default_factory=dict)
     repeated: int = 0
+    connections: int = 0
 
-    async def follow(self, address: str, prefix: str) -> None:
+    async def follow(self, address: str, prefix: str, *, name: str) -> None:
         host, _, port = address.rpartition(":")
         session = Properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = 3600
@@ -52,7 +55,7 @@ class Faithful:
             client = aiomqtt.Client(
                 host,
                 int(port),
-                identifier="faithful",
+                identifier=name,
                 protocol=aiomqtt.ProtocolVersion.V5,
                 clean_start=False,
                 properties=session,
@@ -60,6 +63,7 @@ class Faithful:
             try:
                 async with client:
                     await client.subscribe(f"{prefix}/accounts/#", qos=1)
+                    self.connections += 1
                     async for message in client.messages:
                         self._take(str(message.topic), bytes(message.payload))
             except aiomqtt.MqttError:
@@ -85,9 +89,9 @@ class Faithful:
 
 
 @asynccontextmanager
-async def following(address: str, prefix: str) -> AsyncIterator[Faithful]:
+async def following(address: str, prefix: str, *, name: str = "faithful") -> AsyncIterator[Faithful]:
     one = Faithful()
-    task = asyncio.create_task(one.follow(address, prefix), name="faithful")
+    task = asyncio.create_task(one.follow(address, prefix, name=name), name=name)
     try:
         yield one
     finally:
@@ -127,17 +131,21 @@ async def prepare(stage: Stage) -> str:
     return text.partition('topic_prefix = "')[2].partition('"')[0]
 
 
-def kept(directory: Path) -> Path:
-    """Where the broker keeps what it has, also where it runs as another user."""
-    place = directory / "kept"
-    place.mkdir()
-    place.chmod(0o777)
-    return place
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Where the broker keeps what it has, also where it runs as another user.
+
+    In memory where there is such a place: it saves after every message, each time with an fsync. What a process that
+    dies has written survives there just as well.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it
+    with tempfile.TemporaryDirectory(prefix="byokd-kept-", dir=memory if memory.is_dir() else None) as made:
+        Path(made).chmod(0o777)
+        yield Path(made)
 
 
 @pytest.mark.real("mosquitto")
-async def test_no_change_is_missed_or_mixed_up_over_deaths_of_broker_and_daemon(tmp_path: Path) -> None:
-    place = kept(tmp_path)
+async def test_no_change_is_missed_or_mixed_up_over_deaths_of_broker_and_daemon(tmp_path: Path, place: Path) -> None:
     async with (
         mosquitto(tmp_path / "mosquitto", *DURABLE, f"persistence_location {place}/") as broker,
         set_stage(f"mqtt://{broker.address}") as stage,
@@ -167,3 +175,80 @@ async def test_no_change_is_missed_or_mixed_up_over_deaths_of_broker_and_daemon(
             assert heard == list(range(heard[0], sequence + 1)), f"{name}: a gap"
             assert heard[0] <= before[name][0] + 1
         assert (len(BROKER_DIES), len(DAEMON_DIES)) == (8, 4)
+
+
+KEPT = "mosquitto.db"
+FEWER_TURNS = 14
+FORGETFUL_DIES = range(3, FEWER_TURNS, 3)
+DIES_BETWEEN = (5, 11)
+
+
+class Forgetful:
+    """What a broker finds when it comes back: nothing, or what it had kept a while ago."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._remembered: bytes | None = None
+
+    def remember(self) -> None:
+        """Copy the one file that it keeps, which it replaces at once and whole."""
+        self._remembered = (self._place / KEPT).read_bytes()
+
+    def forget(self) -> None:
+        for file in self._place.iterdir():
+            file.unlink()
+        if self._remembered is not None:
+            (self._place / KEPT).write_bytes(self._remembered)
+
+
+def gaps(heard: list[int], *, last: int) -> int:
+    """How often something is missing, between the first and up to the last."""
+    return sum(after != before + 1 for before, after in pairwise(heard)) + (heard[-1] != last)
+
+
+@pytest.mark.real("mosquitto")
+@pytest.mark.parametrize("comes_back", ["empty", "old"])
+async def test_a_broker_that_forgets_leaves_nobody_with_a_wrong_state(
+    tmp_path: Path, place: Path, comes_back: str
+) -> None:
+    """As above, and whenever it died the broker is empty, or as it was two changes before; see docs/events.md."""
+    memory = Forgetful(place)
+    async with (
+        mosquitto(tmp_path / "mosquitto", *DURABLE, f"persistence_location {place}/") as broker,
+        set_stage(f"mqtt://{broker.address}") as stage,
+    ):
+        prefix = await prepare(stage)
+        async with following(broker.address, prefix) as faithful:
+            await until(lambda: len(faithful.states) == ACCOUNTS)
+            before = committed(stage)
+            for turn in range(FEWER_TURNS):
+                closing = turn % 2 == 0
+                if comes_back == "old" and turn + 2 in FORGETFUL_DIES:
+                    memory.remember()
+                if turn in FORGETFUL_DIES:
+                    await broker.kill()
+                    memory.forget()
+                await (stage.control.disable_key if closing else stage.control.enable_key)(VAULT, "media")
+                if turn in DIES_BETWEEN:
+                    await stage.service.kill()
+                    await stage.service.start()
+                await all_in(stage, "Inaccessible" if closing else "Accessible")
+                if turn in FORGETFUL_DIES:
+                    known = faithful.connections
+                    await broker.start()
+                    await until(lambda known=known: faithful.connections > known)  # type: ignore[misc]
+            last = committed(stage)
+            assert sum(last[name][0] - before[name][0] for name in last) == ACCOUNTS * FEWER_TURNS
+
+            await faithful.until(last)
+        for name, (sequence, _) in last.items():
+            heard = faithful.sequences[name]
+            assert heard == sorted(heard), f"{name}: mixed up"
+            assert gaps(heard, last=sequence) <= (len(FORGETFUL_DIES) if comes_back == "empty" else 0), f"{name}: a gap"
+        # Once more, when nothing waits: what the broker forgets now comes from nowhere but what was sent before.
+        await broker.kill()
+        memory.forget()
+        await broker.start()
+        async with following(broker.address, prefix, name="newcomer") as newcomer:
+            await until(lambda: newcomer.states == last)
+        assert len(FORGETFUL_DIES) == 4
