@@ -15,7 +15,15 @@ from byokd.ports.deliveries import DeliveryKeysUnavailableError
 from identity.platform import CONTOSO, Platform, claims_of, running_platform
 from identity.proofs import rsa_key
 
-AUDIENCE = "https://vault.azure.net"
+PUBLIC, GOVERNMENT, CHINA = (
+    "login.microsoftonline.com",
+    "login.microsoftonline.us",
+    "login.partner.microsoftonline.cn",
+)
+ELSEWHERE = {"https://sts.chinacloudapi.cn/{}/": {CHINA}} | {
+    f"https://{host}/{{}}/v2.0": {host} for host in (PUBLIC, GOVERNMENT, CHINA)
+}
+"""Issuers, and the authorities for which they speak."""
 
 
 @pytest.fixture
@@ -32,6 +40,7 @@ class Judging:
         self.token = token
         claims = claims_of(token)
         self.wanted = {"tenant": HOME_TENANT, "audience": claims["aud"], "application": claims["appid"]}
+        self.wanted["authority"] = PUBLIC
 
     async def judge(self, token: str | None = None, **wanted: str) -> bool:
         return await self.tokens.are_from(self.token if token is None else token, **{**self.wanted, **wanted})
@@ -56,6 +65,27 @@ async def test_a_token_for_others_or_from_others_is_not(judging: Judging) -> Non
     assert not await judging.judge(application=other)
     assert not await judging.judge(tenant=CONTOSO)
     assert await judging.judge()
+
+
+@pytest.mark.parametrize("authority", [PUBLIC, GOVERNMENT, CHINA])
+@pytest.mark.parametrize(
+    ("issuer", "spoken_for"), [*ELSEWHERE.items(), ("https://sts.windows.net/{}/", {PUBLIC, GOVERNMENT})]
+)
+async def test_each_cloud_has_issuers_and_keys_of_its_own(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, authority: str, issuer: str, spoken_for: set[str]
+) -> None:
+    monkeypatch.setattr("byokd.emulator.tokens.token_issuer", lambda tenant, _resource: issuer.format(tenant))
+    judging = Judging(platform, await platform.token("user", tenant=HOME_TENANT))
+    asked: list[str] = []
+    fetch = judging.tokens._fetch
+
+    async def note(url: str) -> bytes:
+        asked.append(url)
+        return await fetch(url)
+
+    monkeypatch.setattr(judging.tokens, "_fetch", note)
+    assert await judging.judge(authority=authority) is (authority in spoken_for)
+    assert asked == [f"https://{authority}/{HOME_TENANT}/discovery/v2.0/keys"]
 
 
 async def test_what_is_forged_or_no_token_is_not_and_does_not_have_the_keys_fetched_again(

@@ -175,7 +175,11 @@ class Deliveries:
         if scheme.lower() != "bearer" or not token:
             return False
         return await self.tokens.are_from(
-            token, tenant=settings.tenant, audience=settings.audience, application=settings.application
+            token,
+            authority=settings.authority,
+            tenant=settings.tenant,
+            audience=settings.audience,
+            application=settings.application,
         )
 
     async def _document(self, request: Request) -> object:

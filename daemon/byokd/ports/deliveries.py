@@ -10,8 +10,10 @@ class DeliveryKeysUnavailableError(Exception):
 class DeliveryTokens(Protocol):
     """Judges tokens that come with deliveries."""
 
-    async def are_from(self, token: str, *, tenant: str, audience: str, application: str) -> bool:
+    async def are_from(self, token: str, *, authority: str, tenant: str, audience: str, application: str) -> bool:
         """Whether Entra ID gave this token, now in its time, to that application, in that tenant, for that audience.
+
+        `authority` is the host of Entra ID in the tenant's cloud.
 
         A token is never kept, logged or sent anywhere.
 

@@ -76,7 +76,7 @@ class Unregistered:
 class Unbelieving:
     """Believes no token. See `DeliveryTokens`."""
 
-    async def are_from(self, token: str, *, tenant: str, audience: str, application: str) -> bool:  # noqa: ARG002 - the port's
+    async def are_from(self, token: str, **wanted: str) -> bool:  # noqa: ARG002 - the port's
         """Deny it."""
         return False
 

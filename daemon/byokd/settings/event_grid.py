@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from byokd.settings.group import Group
+from byokd.settings.identities import Authority
 from byokd.settings.kinds import AbsolutePath, Address, Duration, Guid, Name
 
 _PATTERN = re.compile(r"(?:\*|[a-z0-9-]{3,24})(?:\.[a-z0-9-]+)+", re.ASCII)
@@ -51,6 +52,9 @@ class SourceSettings(Group):
 
     tenant: Guid | None = None
     """Tenant whose Entra ID must have signed the deliveries' token; with `audience` and `application`."""
+
+    authority: Authority = "login.microsoftonline.com"
+    """Entra ID's host, that of the tenant's cloud: public, US government or China."""
 
     audience: str | None = None
     """Whom the token must be for: the application id or its URI, as the event subscription names it."""
