@@ -71,7 +71,7 @@ class Heard:
         self.breaks = 0
         ours, self.other = socket.socketpair()
         ours.settimeout(0)
-        self.channel = Channel(ours, on_puback=self._puback, on_broken=self._broke)
+        self.channel = Channel(ours, on_puback=self._puback, on_unreadable=self._broke, on_unwritable=self._broke)
 
     def read(self) -> bytes:
         """Read as paho does, a little at a time, until there is nothing."""
@@ -86,7 +86,7 @@ class Heard:
     def _puback(self, packet_id: int, reason: int) -> None:
         self.acknowledged.append((packet_id, reason))
 
-    def _broke(self) -> None:
+    def _broke(self, _error: OSError) -> None:
         self.breaks += 1
 
 
@@ -173,5 +173,10 @@ async def test_a_break_is_told_once_it_is_written_to() -> None:
         heard.channel.shutdown()
         heard.channel.publish(b"x")
         await until(lambda: heard.breaks == 1)
-        with pytest.raises(OSError, match="pipe"):
-            heard.channel.send(b"x")
+
+
+async def test_what_was_just_sent_goes_out_before_closing() -> None:
+    async with opened() as heard:
+        assert heard.channel.send(b"goodbye") == 7
+        heard.channel.close()
+        assert heard.other.recv(100) == b"goodbye"

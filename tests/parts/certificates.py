@@ -34,7 +34,7 @@ class ServerFiles:
 def server_files(directory: Path) -> ServerFiles:
     """Write PEM files of a new authority and of a server that it vouches for."""
     directory.mkdir(parents=True, exist_ok=True)
-    authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
     authority = (
         _builder(authority_name, authority_name, authority_key.public_key())
@@ -43,26 +43,40 @@ def server_files(directory: Path) -> ServerFiles:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
+    files = ServerFiles(directory / "ca.pem", directory / "server.pem", directory / "server.key")
+    files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    (directory / "ca.key").write_bytes(_private(authority_key))
+    issue(files, lasts=timedelta(days=1))
+    return files
+
+
+def issue(files: ServerFiles, *, lasts: timedelta) -> None:
+    """Write the server's certificate anew, with a new key. One that lasts less than nothing has expired."""
+    authority = x509.load_pem_x509_certificate(files.authority.read_bytes())
+    authority_key = serialization.load_pem_private_key((files.authority.parent / "ca.key").read_bytes(), None)
+    assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
+    server_key = ec.generate_private_key(ec.SECP256R1())
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test broker")])
     server = (
-        _builder(server_name, authority_name, server_key.public_key())
+        _builder(server_name, authority.subject, server_key.public_key(), lasts=lasts)
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    files = ServerFiles(directory / "ca.pem", directory / "server.pem", directory / "server.key")
-    files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     files.certificate.write_bytes(server.public_bytes(serialization.Encoding.PEM))
-    files.key.write_bytes(
-        server_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+    files.key.write_bytes(_private(server_key))
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return files
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, lasts: timedelta = timedelta(days=1)
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -71,5 +85,5 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_after(now + lasts)
     )

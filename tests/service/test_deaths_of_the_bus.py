@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import aiomqtt
@@ -243,6 +243,9 @@ async def test_a_broker_that_forgets_leaves_nobody_with_a_wrong_state(
             await faithful.until(last)
         for name, (sequence, _) in last.items():
             heard = faithful.sequences[name]
+            if comes_back == "empty":
+                # What was lost with the broker may be sent again behind something newer: who drops it has gaps.
+                heard = [number for number, most in zip(heard, accumulate(heard, max), strict=True) if number == most]
             assert heard == sorted(heard), f"{name}: mixed up"
             assert gaps(heard, last=sequence) <= (len(FORGETFUL_DIES) if comes_back == "empty" else 0), f"{name}: a gap"
         # Once more, when nothing waits: what the broker forgets now comes from nowhere but what was sent before.
@@ -250,5 +253,7 @@ async def test_a_broker_that_forgets_leaves_nobody_with_a_wrong_state(
         memory.forget()
         await broker.start()
         async with following(broker.address, prefix, name="newcomer") as newcomer:
-            await until(lambda: newcomer.states == last)
-        assert len(FORGETFUL_DIES) == 4
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while newcomer.states != last:  # noqa: ASYNC110 - messages come
+                    await asyncio.sleep(0.05)
+    assert len(FORGETFUL_DIES) == 4

@@ -1,14 +1,13 @@
 """The `Bus` port on MQTT 5."""
 
 import asyncio
-import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from byokd.adapters.mqtt.connection import Connection, Terms
-from byokd.adapters.mqtt.dialling import Address, dial, show, trust
+from byokd.adapters.mqtt.dialling import Address, dial, show, trust, words
 from byokd.ports import BusMessage, BusSession, BusUnavailableError
 from byokd.settings import MqttSettings
 
@@ -54,7 +53,7 @@ class MqttBus:
                 f"{self._address}: its certificate is not vouched for by {authorities}: {error.verify_message}"
             ) from None
         except OSError as error:
-            raise BusUnavailableError(f"{self._address}: {_words(error)}") from None
+            raise BusUnavailableError(f"{self._address}: {words(error)}") from None
 
     async def _connected(
         self, client_id: str, will: BusMessage | None, context: ssl.SSLContext | None, password: str | None
@@ -92,14 +91,6 @@ class MqttBus:
                 reading = settings.password_file
                 password = settings.password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
         except (OSError, UnicodeDecodeError) as error:
-            why = _words(error) if isinstance(error, OSError) else "it is not UTF-8"
+            why = words(error) if isinstance(error, OSError) else "it is not UTF-8"
             raise BusUnavailableError(f"cannot read {reading}: {why}") from None
         return context, password
-
-
-def _words(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return error.strerror or str(error)

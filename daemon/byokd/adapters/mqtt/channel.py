@@ -7,6 +7,7 @@ loop is written at once. Left out: QoS 0 and 2, topic aliases, repetition, and t
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -23,12 +24,25 @@ class Channel:
     """Behaves to paho like the non-blocking socket that it holds. What it holds unwritten, its callers bound."""
 
     def __init__(
-        self, opened: socket.socket, *, on_puback: Callable[[int, int], None], on_broken: Callable[[], None]
+        self,
+        opened: socket.socket,
+        *,
+        on_puback: Callable[[int, int], None],
+        on_unreadable: Callable[[OSError], None],
+        on_unwritable: Callable[[OSError], None],
     ) -> None:
-        """Take the socket, and who is told of a PUBACK (packet identifier, reason code) and that writing failed."""
+        """Take the socket, and who is told.
+
+        Args:
+            opened: a non-blocking socket; it is closed here.
+            on_puback: takes the packet identifier and the reason code of a PUBACK.
+            on_unreadable: takes the error that is raised to paho next.
+            on_unwritable: takes the error that writing ended with; to close is the caller's.
+        """
         self._socket = opened
         self._on_puback = on_puback
-        self._on_broken = on_broken
+        self._on_unreadable = on_unreadable
+        self._on_unwritable = on_unwritable
         self._loop = asyncio.get_running_loop()
         self._unwritten = bytearray()
         self._unparsed = bytearray()
@@ -44,17 +58,14 @@ class Channel:
             self._loop.call_soon(self._write)
 
     def send(self, packet: bytes | bytearray) -> int:
-        """Send one of paho's packets behind all that is unwritten. Raises OSError as a socket does, but never waits."""
-        self._unwritten += packet
-        if not self._flush() and not self._is_writing:
-            self._is_writing = True
-            self._loop.add_writer(self._socket.fileno(), self._on_room)
+        """Send one of paho's packets in the same way; paho never has to wait, and learns of trouble by reading."""
+        self.publish(bytes(packet))
         return len(packet)
 
     def recv(self, most: int) -> bytes:
         """Give paho what it is to read. Raises OSError as a socket does; BlockingIOError when there is nothing."""
         if not self._for_paho:
-            data = self._socket.recv(_READ_BYTES)
+            data = self._read()
             if not data:
                 return b""
             self._unparsed += data
@@ -82,19 +93,30 @@ class Channel:
         self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the socket; what is unwritten is dropped."""
+        """Close the socket; of what is unwritten it gets what it takes at once: a goodbye."""
         if not self._is_closed:
             self._is_closed = True
+            with contextlib.suppress(OSError):
+                self._flush()
             self._loop.remove_writer(self._socket.fileno())
             self._socket.close()
+
+    def _read(self) -> bytes:
+        try:
+            return self._socket.recv(_READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError as error:
+            self._on_unreadable(error)
+            raise
 
     def _write(self) -> None:
         if self._is_closed:
             return
         try:
             self._is_writing = not self._flush()
-        except OSError:
-            self._on_broken()
+        except OSError as error:
+            self._on_unwritable(error)
             return
         if self._is_writing:
             self._loop.add_writer(self._socket.fileno(), self._on_room)

@@ -25,7 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from byokd.adapters.mqtt.channel import FIRST_ID, LAST_ID, Channel, publish_packet
-from byokd.adapters.mqtt.dialling import Address
+from byokd.adapters.mqtt.dialling import Address, words
 from byokd.ports import BusMessage, BusRefusedError, BusSilentError, BusUnavailableError
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -118,7 +118,12 @@ class Connection:
         Raises:
             BusUnavailableError: the broker refused, or closed the socket.
         """
-        channel = self._channel = Channel(opened, on_puback=self._on_puback, on_broken=self._on_unwritable)
+        channel = self._channel = Channel(
+            opened,
+            on_puback=self._on_puback,
+            on_unreadable=self._on_unreadable,
+            on_unwritable=self._on_unwritable,
+        )
         self._paho._create_socket = lambda: channel  # type: ignore[method-assign]  # noqa: SLF001 - as above
         self._paho.connect(self._address.host, self._address.port, self._terms.keepalive, clean_start=True)
         answers: set[asyncio.Future[Any]] = {self._accepted, self._over}
@@ -237,7 +242,7 @@ class Connection:
         if self._paho.socket() is not None and self._channel is not None:
             with contextlib.suppress(OSError):
                 self._channel.shutdown()
-            # Writing to a dead socket is paho's public way to drop it with all watchers and timers, whatever its state.
+            # Saying goodbye, to nobody, is paho's public way to drop its socket with all watchers and timers.
             self._paho.disconnect()
 
     def _check(self, message: BusMessage) -> None:
@@ -320,8 +325,15 @@ class Connection:
         elif message.payload == _PROBE:
             arrival.probe.set_result(None)
 
-    def _on_unwritable(self) -> None:
-        self.give_up("writing failed")
+    def _on_unreadable(self, error: OSError) -> None:
+        # Only the reason: paho sees the error too, and ends the connection.
+        self._end(f"the connection broke: {words(error)}")
+
+    def _on_unwritable(self, error: OSError) -> None:
+        # What the broker said before it closed tells more.
+        with contextlib.suppress(Exception):
+            self._paho.loop_read()
+        self.give_up(f"the connection broke: {words(error)}")
 
     def _on_broken(self, broken: asyncio.Future[None]) -> None:
         if not broken.cancelled() and broken.exception() is not None:

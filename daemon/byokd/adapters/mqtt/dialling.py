@@ -1,6 +1,7 @@
 """Opening a socket to the broker so that a cancellation at any moment leaves nothing behind."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -18,6 +19,25 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+_ALERTS = {
+    "CERTIFICATE_EXPIRED": "the broker says that our certificate (certificate_file) has expired",
+    "CERTIFICATE_REVOKED": "the broker says that our certificate (certificate_file) was revoked",
+    "CERTIFICATE_REQUIRED": "the broker wants a certificate of ours (certificate_file)",
+    "UNKNOWN_CA": "the broker does not know the authority of our certificate (certificate_file)",
+}
+"""What a broker says of our certificate; OpenSSL puts other words before these, in each version others."""
+
+
+def words(error: OSError) -> str:
+    """Say what happened to a socket."""
+    if isinstance(error, ssl.SSLError):
+        alert = (error.reason or "").partition("_ALERT_")[2]
+        return f"TLS: {_ALERTS.get(alert) or error.reason or error}"
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 def trust(ca_file: Path | None) -> ssl.SSLContext:
