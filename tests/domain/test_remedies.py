@@ -148,3 +148,45 @@ def test_a_key_names_its_account_by_a_tag() -> None:
 def test_the_address_that_the_vault_saw_stands_in_the_command() -> None:
     made = remedy(Reason.NETWORK_BLOCKED, replace(CASE, address="203.0.113.7"))
     assert made.commands == ("az keyvault network-rule add --name contoso --ip-address 203.0.113.7",)
+
+
+@pytest.mark.parametrize("code", ["ForbiddenByRbac"])
+def test_where_the_refusal_names_roles_only_the_role_is_told(code: str) -> None:
+    made = remedy(Reason.ACCESS_DENIED, replace(CASE, inner_code=code))
+    (command,) = made.commands
+    assert command.startswith("az role assignment create ")
+    assert "policies" not in made.text
+    assert "Access control (IAM)" in str(made.portal)
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "ForbiddenByPolicy"])
+def test_where_the_refusal_names_policies_only_the_policy_is_told(code: str) -> None:
+    made = remedy(Reason.ACCESS_DENIED, replace(CASE, inner_code=code))
+    assert made.commands == (
+        "az keyvault set-policy --name contoso --spn c11e --key-permissions get wrapKey unwrapKey",
+    )
+    assert "role" not in made.text
+    assert "Access policies" in str(made.portal)
+
+
+@pytest.mark.parametrize("code", [None, "KeyDisabled", "SomethingNew"])
+def test_where_the_refusal_does_not_tell_both_are_told(code: str | None) -> None:
+    role, policy = remedy(Reason.ACCESS_DENIED, replace(CASE, inner_code=code)).commands
+    assert role.startswith("az role assignment create ")
+    assert policy.startswith("az keyvault set-policy ")
+
+
+def test_a_permission_to_see_new_versions_is_given_the_same_way() -> None:
+    (command,) = remedy_of_warning(
+        WarningKind.NEW_VERSIONS_UNSEEN, replace(CASE, inner_code="ForbiddenByPolicy")
+    ).commands
+    assert command.startswith("az keyvault set-policy ")
+
+
+def test_a_version_that_was_purged_is_neither_enabled_nor_recovered() -> None:
+    made = remedy(Reason.KEY_VERSION_NOT_FOUND, CASE)
+    assert not [command for command in made.commands if "--enabled" in command or "recover" in command]
+    assert not [command for command in made.commands if "purge" in command or "delete" in command], "nothing is lost"
+    assert f"version {VERSION} of the key media in the vault contoso is not there any more" in made.text
+    assert "the present one has to be deleted and purged before, and what that one wraps goes with it" in made.text
+    assert "Without a backup what the version wrapped is gone" in made.text

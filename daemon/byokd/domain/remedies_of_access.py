@@ -6,6 +6,10 @@ from shlex import quote
 from byokd.domain.refusals import ROLE
 from byokd.domain.remedy_forms import Case, Mender, Remedy, customer, of_key, option, place, vault, vault_name, word
 
+_BY_ROLES = frozenset({"ForbiddenByRbac"})
+_BY_POLICIES = frozenset({"AccessDenied", "ForbiddenByPolicy"})
+"""Inner codes of refusals by vaults that go by roles, and by access policies (field reports)."""
+
 
 def _principal(case: Case, by: str) -> str:
     if case.client_id:
@@ -18,15 +22,33 @@ def _scope(case: Case) -> str:
 
 
 def grant(case: Case) -> Remedy:
-    """Of `AccessDenied`."""
+    """Of `AccessDenied`: by a role or by an access policy, as the refusal tells; by both where it does not."""
+    if case.inner_code in _BY_ROLES:
+        return _by_role(case)
+    if case.inner_code in _BY_POLICIES:
+        return _by_policy(case)
+    role, policy = _by_role(case), _by_policy(case)
+    text = f"{role.text}; a vault with access policies instead of roles wants the second command"
+    return replace(role, text=text, commands=(*role.commands, *policy.commands))
+
+
+def _by_role(case: Case) -> Remedy:
     scope = f"{_scope(case)}/keys/{quote(case.key.name)}"
     return customer(
         f'give the identity {word(case.identity)} of byokd the role "{ROLE}" on the key (a fresh grant takes up to 10 '
-        "minutes); a vault with access policies instead of roles wants the second command",
+        "minutes)",
         f"az role assignment create --role {quote(ROLE)} {_principal(case, '--assignee')} --scope {scope}",
+        portal=of_key(case, "Access control (IAM)", "Add role assignment", ROLE),
+    )
+
+
+def _by_policy(case: Case) -> Remedy:
+    return customer(
+        f"give the identity {word(case.identity)} of byokd an access policy of the vault {word(vault(case))}, with the "
+        "key permissions get, wrapKey and unwrapKey",
         f"az keyvault set-policy {vault_name(case)} "
         f"{_principal(case, '--spn' if case.client_id else '--object-id')} --key-permissions get wrapKey unwrapKey",
-        portal=of_key(case, "Access control (IAM)", "Add role assignment", ROLE),
+        portal=place(case, "Access policies", "Create", "Key permissions: Get, Unwrap Key, Wrap Key"),
     )
 
 

@@ -78,13 +78,16 @@ def _restoring(case: Case) -> str:
 
 
 def restore_key(case: Case) -> Remedy:
-    """Of `KeyVersionNotFound`."""
+    """Of `KeyVersionNotFound`: a name is free for another key only when the former one was purged."""
     return customer(
-        f"restore {version_words(case)} from a backup: the key was deleted and made anew under its name. As long as "
-        "the present key has the name a backup cannot be restored: back that one up and delete it first",
+        f"{version_words(case)} is not there any more: its key was purged, and another one made under its name. There "
+        "is nothing to enable or to recover. See first whether the version is listed after all. A backup of the former "
+        "key brings it back (second command), but only while no key has its name: the present one has to be deleted "
+        "and purged before, and what that one wraps goes with it. Without a backup what the version wrapped is gone: "
+        "whoever runs byokd deletes the account, and creates it anew with the present key",
         f"az keyvault key list-versions {names(case)} --output table",
         _restoring(case),
-        portal=place(case, "Keys", "Restore Backup"),
+        portal=of_key(case, "Versions"),
     )
 
 
