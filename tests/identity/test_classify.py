@@ -76,9 +76,9 @@ def says(status: int, number: str, **more: str) -> Callable[[Entra], Coroutine[A
     return answer
 
 
-def suffers(target: str, kind: FaultKind, **more: str) -> Callable[[Entra], Coroutine[Any, Any, None]]:
+def suffers(target: str, kind: FaultKind, **more: str | int) -> Callable[[Entra], Coroutine[Any, Any, None]]:
     async def fault(entra: Entra) -> None:
-        await entra.control.set_fault(target, kind, **more)
+        await entra.control.set_fault(target, kind, **more)  # type: ignore[arg-type]
 
     return fault
 
@@ -126,7 +126,23 @@ TABLE = [
     ("a proxy answers", suffers("entra", FaultKind.PROXY_PAGE), secret, "ClientAuthenticationError", False),
     ("half an answer", suffers("entra", FaultKind.TRUNCATED), secret, None, False),
     ("the connection is reset", suffers("entra", FaultKind.RESET), secret, "ServiceRequestError", False),
-    ("the machine's endpoint fails", suffers("managed-identity", FaultKind.UNAVAILABLE), machine, None, False),
+    ("the machine's endpoint fails", suffers("managed-identity", FaultKind.SERVER_ERROR), machine, "HTTP500", False),
+    (
+        "the machine's endpoint is unavailable",
+        suffers("managed-identity", FaultKind.UNAVAILABLE),
+        machine,
+        "HTTP503",
+        False,
+    ),
+    ("the machine's endpoint throttles", suffers("managed-identity", FaultKind.THROTTLE), machine, "HTTP429", False),
+    (
+        "the way to the machine's endpoint breaks",
+        suffers("managed-identity", FaultKind.RESET),
+        machine,
+        "ServiceRequestError",
+        False,
+    ),
+    ("a proxy before the machine", suffers("managed-identity", FaultKind.PROXY_PAGE), machine, "ForeignAnswer", False),
     (
         "the machine's endpoint speaks of its own tenant",
         suffers(

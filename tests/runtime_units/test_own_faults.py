@@ -121,6 +121,11 @@ def test_it_is_logged_when_it_begins_and_when_it_ends(site: Site) -> None:
         ("AADSTS700027", "the certificate has expired, or is not registered"),
         ("AADSTS700213", "the application does not trust what is shown: compare issuer, subject and audience"),
         ("FileNotFoundError", "see certificate_file and token_file"),
+        ("HTTP500", "the endpoint answers, but with an error of its own, which says nothing of the identity"),
+        ("HTTP429", "the endpoint has been asked too often"),
+        ("ServiceRequestError", "the endpoint is not reached: see firewall, DNS and routes to it"),
+        ("ForeignAnswer", "something else answers in place of the endpoint"),
+        ("CredentialUnavailableError", "see that this machine has the managed identity"),
         ("CredentialUnavailableError.via-user", "no token of the managed identity user, which is shown in place of a"),
     ],
 )

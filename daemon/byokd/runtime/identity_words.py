@@ -13,9 +13,16 @@ _CERTIFICATE: Final = (
 )
 _NO_IDENTITY: Final = (
     "see that this machine has the managed identity (`az vm identity show`), and client_id or resource_id in the "
-    "settings; a container needs a route to its endpoint"
+    "settings"
 )
-_WAY: Final = "see firewall, DNS and routes to the endpoint, and network.ca_file"
+_WAY: Final = (
+    "the endpoint is not reached: see firewall, DNS and routes to it (a container too needs one), and network.ca_file"
+)
+_FAILING: Final = (
+    "the endpoint answers, but with an error of its own, which says nothing of the identity: byokd asks again by "
+    "itself; if it lasts, see the machine's agent and the health of Azure"
+)
+_THROTTLING: Final = "the endpoint has been asked too often, by whomever: byokd asks again by itself"
 _FILE: Final = "see certificate_file and token_file of the identity: `byokd check-config` looks into them"
 _WITHDRAWN: Final = (
     "the tenant does not let the application in: `byokd explain ACCOUNT` has the commands; when it is every tenant, "
@@ -24,8 +31,11 @@ _WITHDRAWN: Final = (
 
 _HINTS: Final[Mapping[str, str]] = {
     "CredentialUnavailableError": _NO_IDENTITY,
-    "ClientAuthenticationError": "the endpoint refuses: assign the identity to this machine, see its client_id, and "
-    "then the endpoint itself; a proxy on the way answers so too",
+    "ForeignAnswer": "something else answers in place of the endpoint, such as a proxy: what is sent to it must not "
+    "pass one",
+    "HTTP429": _THROTTLING,
+    "ClientAuthenticationError": "the endpoint refuses, or a proxy on the way answers for it: assign a managed "
+    "identity to this machine, and see its client_id; of an application look for the proxy",
     "IdentityUnknown": "add the identity to the settings, or give its accounts another one",
     "TimeoutError": _WAY,
     "TokensQueued": _WAY,
@@ -60,4 +70,4 @@ def hint_of(code: str | None) -> str:
     own, _, via = code.partition(".via-")
     if via:
         return f"no token of the managed identity {via}, which is shown in place of a secret: {hint_of(own)}"
-    return _HINTS.get(code, _ELSE)
+    return _HINTS.get(code, _FAILING if code.startswith("HTTP") else _ELSE)

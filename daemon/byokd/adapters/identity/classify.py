@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from azure.core.exceptions import ClientAuthenticationError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.identity import CredentialUnavailableError
 
 from byokd.domain.identifiers import TenantId
 
@@ -30,6 +31,9 @@ OUR_CREDENTIAL: Final = frozenset(
     }
 )
 """What Entra says of the credential that the application shows, which is the same in every tenant (documentation)."""
+
+FOREIGN: Final = "ForeignAnswer"
+"""The code of a page that no endpoint for tokens gives."""
 
 _TROUBLED: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, *(one for one in HTTPStatus if one >= 500)})  # noqa: PLR2004
 
@@ -57,15 +61,37 @@ def classify_token_error(error: Exception, *, tenant: TenantId | None) -> TokenF
     """
     numbers = _numbers(error)
     if not numbers:
-        return TokenFault(type(error).__name__, withdrawn=False)
+        return TokenFault(_code(error), withdrawn=False)
     of_that_tenant = tenant is not None and _asked_tenant(error) == tenant
     withdrawn = of_that_tenant and all(one in WITHDRAWN for one in numbers)
     ours = not of_that_tenant or _is_troubled(error) or not OUR_CREDENTIAL.isdisjoint(numbers)
     return TokenFault(f"AADSTS{numbers[0]}", withdrawn=withdrawn, ours=ours and not withdrawn)
 
 
+def _code(error: Exception) -> str:
+    """Name what is no word of Entra's; azure-identity has one class for several things, and its cause tells them apart.
+
+    `HTTP500` and its like: the endpoint answers, with trouble of its own. `ForeignAnswer`: with what is no document.
+    The name of a way that failed: it was not reached. Any other name: the class.
+    """
+    if _is_troubled(error):
+        return f"HTTP{_status(error)}"
+    if isinstance(error, CredentialUnavailableError):
+        cause = error.__cause__
+        if isinstance(cause, AzureError) and not isinstance(cause, HttpResponseError):
+            return type(cause).__name__
+        if error.response is not None:
+            return FOREIGN
+    return type(error).__name__
+
+
 def _is_troubled(error: Exception) -> bool:
-    return getattr(getattr(error, "response", None), "status_code", None) in _TROUBLED
+    return _status(error) in _TROUBLED
+
+
+def _status(error: Exception) -> int | None:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _numbers(error: Exception) -> tuple[int, ...]:
