@@ -446,3 +446,14 @@ def test_an_identity_may_be_named_by_the_arm_id_that_the_settings_know(file_form
         (mistake,) = raised.value.mistakes
         assert (mistake.place, mistake.line) == ("accounts[0].encryption.identity", 8)
         assert said in mistake.message
+
+
+@pytest.mark.parametrize("field", ["tenant", "location", "id"])
+def test_a_field_without_a_value_is_said_to_be_empty(field: str) -> None:
+    lines = [f"{line.partition(':')[0]}:" if f"{field}: " in line else line for line in YAML.splitlines()]
+    with pytest.raises(ManifestInvalidError) as raised:
+        read_manifest(
+            "\n".join(lines), "yaml", allowed_suffixes=["vault.azure.net"], identities=frozenset({"platform"})
+        )
+    told = [(mistake.place, mistake.message) for mistake in raised.value.mistakes]
+    assert told == [(f"accounts[{number}].{field}", "is empty") for number in (0, 1)]

@@ -165,9 +165,19 @@ def parse_tenant(text: str) -> TenantId:
 
 
 def shown(text: str) -> str:
-    """Quote hostile text for a message: no control characters, at most 80 characters of it.
+    """Quote hostile text for a message: no control characters, and `shortened`."""
+    return repr(shortened(text))
 
-    Of longer text the head and more of the tail are shown, where an ARM id has the account's name.
+
+def shortened(text: str) -> str:
+    """Give at most 80 characters of a text.
+
+    Of longer text the head and more of the tail are given, where an ARM id has the account's name.
     """
     head, tail = 30, 50
-    return repr(text if len(text) <= head + tail else f"{text[:head]}...{text[-tail:]}")
+    return text if len(text) <= head + tail else f"{text[:head]}...{text[-tail:]}"
+
+
+def printable(text: str) -> str:
+    """Give text with nothing in it that could steer a terminal or a log, and else as it is."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -17,6 +17,7 @@ from byokd.domain.identifiers import (
     KeyIdentifier,
     TenantId,
     parse_tenant,
+    printable,
     shown,
 )
 from byokd.runtime.identity_references import IdentityReferenceError, find_identity
@@ -84,6 +85,8 @@ def _wrong(message: str) -> PydanticCustomError:
 
 
 def _text(value: object) -> str:
+    if value is None:
+        raise _wrong("is empty")
     if not isinstance(value, str):
         raise _wrong("is not a text; put it into quotes if it looks like a number or a date")
     return value
@@ -240,5 +243,5 @@ def _name(part: str) -> str:
 
 def _printable(message: str) -> str:
     """Bound what a library says of the text, and leave nothing in it that could steer a terminal or a log."""
-    clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in message)
+    clean = printable(message)
     return clean if len(clean) <= _MOST_MESSAGE_CHARS else clean[:_MOST_MESSAGE_CHARS] + "..."
