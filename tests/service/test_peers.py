@@ -103,4 +103,4 @@ async def test_revealing_needs_a_listed_user_and_every_change_is_noted_with_its_
     ask(path, STATUS, uid=SOMEBODY)
     lines = [json.loads(line) for line in (stage.directory / "daemon.log").read_text().splitlines()]
     calls = [(line["uid"], line["path"], line["account"]) for line in lines if line["event"] == "management-call"]
-    assert calls == [(uid, "'/account/values/reveal'", "'contoso'") for uid in (SOMEBODY, 0)]
+    assert calls == [(uid, "/account/values/reveal", "contoso") for uid in (SOMEBODY, 0)]

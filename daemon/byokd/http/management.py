@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from byokd.domain.identifiers import shown
+from byokd.domain.identifiers import shortened
 from byokd.http.account_routes import account_routes
 from byokd.http.brake_routes import brake_routes
 from byokd.http.bus_routes import bus_routes
@@ -78,8 +78,9 @@ async def _malformed(_: Request, error: Exception) -> JSONResponse:
 async def _told(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Note who asked for anything that changes or reveals something."""
     if request.method != "GET":
+        # Not quoted: a log line is JSON, which does that.
         account = request.query_params.get("ref", "")
-        call = {"method": request.method, "path": shown(request.url.path), "account": shown(account)}
+        call = {"method": request.method, "path": shortened(request.url.path), "account": shortened(account)}
         _log.info("management-call", uid=peer_uid(request), **call)
     return await call_next(request)
 
