@@ -47,6 +47,11 @@ async def test_operators_see_what_is_held_and_judge_it(stage: Stage) -> None:
     assert [watcher.state(name)["state"] for name in NAMES] == ["Accessible"] * 3
 
     unasked = await byokd("brake", "confirm", environment=environment)
+    assert (found["accounts"], found["vaults"], found["tenants"]) == (3, 3, 1)
+    assert (
+        "found:  3 of 3 vaults were suspected at once (AccessDenied), among "
+        in (await byokd("brake", "status", environment=environment)).out
+    )
     assert (unasked.code, unasked.err) == (2, "error: nobody is there to ask\nhint: give --yes to apply what is held\n")
     confirmed = await byokd("brake", "confirm", "--yes", environment=environment)
     assert (confirmed.code, confirmed.out) == (0, "confirmed; 3 held denials applied\n")
@@ -59,6 +64,10 @@ async def test_operators_see_what_is_held_and_judge_it(stage: Stage) -> None:
     by_hand = await byokd("brake", "engage", "--reason", "new credential", environment=environment)
     assert by_hand.code == 0
     assert by_hand.out.startswith("engaged by an operator since ")
+    words = "mind \x1b[1m" + 60 * "x " + "and whoever is on call ends it"
+    assert (await byokd("brake", "engage", "--reason", words, environment=environment)).code == 0
+    told = await byokd("brake", "status", environment=environment)
+    assert f"reason: {words}".replace("\x1b", "\N{REPLACEMENT CHARACTER}") in told.out.splitlines()
     assert (await byokd("brake", "engage", "--reason", " ", environment=environment)).code == 2
     released = await byokd("brake", "release", environment=environment)
     assert (released.code, released.out) == (0, "released; 0 held denials discarded\n")
@@ -66,4 +75,4 @@ async def test_operators_see_what_is_held_and_judge_it(stage: Stage) -> None:
     assert (again.code, again.out) == (0, "the brake was not engaged\n")
     types = [heard.event["type"] for heard in watcher.heard if heard.topic.endswith("/service/events") and heard.event]
     brakes = [type_.removeprefix("byokd.service.brake-") for type_ in types if "brake" in type_]
-    assert brakes == ["engaged", "released", "engaged", "released"]
+    assert brakes == ["engaged", "released", "engaged", "engaged", "released"]

@@ -87,7 +87,8 @@ def _ask(found: dict[str, Any]) -> None:
     """Go on only with an answer of yes."""
     if not sys.stdin.isatty():
         fail("nobody is there to ask", hint="give --yes to apply what is held", code=ExitCode.USAGE)
-    question = f"{counted(found['held'], 'denial')} held; make the accounts of these keys Inaccessible now?"
+    closing = counted(found["accounts"], "account")
+    question = f"{counted(found['held'], 'denial')} held; make {closing} of these keys Inaccessible now?"
     if not click.confirm(question, err=True):
         fail("nothing was applied; the brake goes on holding")
 
@@ -96,11 +97,8 @@ def _tell(found: dict[str, Any]) -> None:
     click.echo(found["summary"])
     if found["message"]:
         click.echo(f"reason: {found['message']}")
-    if (why := found["found"]) is not None:
-        whose = "all customers" if why["identity"] is None else f"the customers of the identity {why['identity']}"
-        lately = "" if why["among"] == "all" else " that were looked at lately"
-        share = f"{why['suspected']} of {why['customers']} {why['counted']}"
-        click.echo(f"found:  {share}{lately} were suspected at once ({why['reasons']}), among {whose}")
+    if found["why"]:
+        click.echo(f"found:  {found['why']}")
     print_table(
         [
             {

@@ -8,10 +8,10 @@ from pydantic import BaseModel, Field
 
 from byokd.domain.accounts import instant
 from byokd.domain.brake import ReleaseCause
-from byokd.domain.identifiers import shown
+from byokd.domain.identifiers import printable
 from byokd.http.managed import Managed
 from byokd.ports.brake import BrakeReport, HeldDenial
-from byokd.runtime.brake import sentence
+from byokd.runtime.brake_words import found, sentence
 from byokd.settings import BrakeSettings
 
 MOST = 100
@@ -34,7 +34,7 @@ class _Api:
         return _shown(await self.managed.brakeman.report(limit=MOST), self.managed.settings.brake)
 
     async def engage(self, request: EngageRequest) -> dict[str, object]:
-        await self.managed.brakeman.engage(shown(request.message))
+        await self.managed.brakeman.engage(printable(request.message))
         return await self.status()
 
     async def release(self) -> dict[str, object]:
@@ -69,7 +69,11 @@ def _shown(report: BrakeReport, settings: BrakeSettings) -> dict[str, object]:
         "message": None if engagement is None else engagement.message,
         "mode": settings.mode,
         "found": finding,
+        "why": None if finding is None or engagement is None else found(engagement),
         "held": report.held,
+        "accounts": report.accounts,
+        "tenants": report.tenants,
+        "vaults": report.vaults,
         "holdUntil": until,
         "denials": [_denial(denial) for denial in report.denials],
         "summary": sentence(report, settings),

@@ -58,15 +58,20 @@ class BrakeReport:
     """The brake as an operator wants to see it.
 
     Attributes:
-        held: how many denials are held.
+        held: how many denials are held, each of one key version of a watch.
         held_since: since when the oldest of them is.
         denials: the oldest of them.
+        accounts: how many accounts these versions wrap, and `confirm` would close.
+        tenants, vaults: of how many tenants and vaults they are.
     """
 
     brake: Brake
     held: int
     held_since: datetime | None
     denials: Sequence[HeldDenial]
+    accounts: int = 0
+    tenants: int = 0
+    vaults: int = 0
 
 
 @dataclass(frozen=True, slots=True)

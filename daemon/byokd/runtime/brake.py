@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from byokd.domain.accounts import instant
-from byokd.domain.brake import Brake, BrakeMode, Customer, EngagedBy, ReleaseCause, Ruling, Threshold
+from byokd.domain.brake import Brake, BrakeMode, Customer, ReleaseCause, Ruling, Threshold
 from byokd.domain.decide import Decision, Look, decide
 from byokd.domain.holding import begins_suspicion, ends_hold, held_now, postponed
 from byokd.domain.identifiers import WatchId
@@ -15,6 +14,7 @@ from byokd.domain.verdict import Policy, Watch
 from byokd.domain.vocabulary import Outcome
 from byokd.ports import Clock, Store
 from byokd.ports.brake import BrakeReport, BrakeTerms
+from byokd.runtime.brake_words import sentence
 from byokd.runtime.health import Component, Health
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.sampling import LatelyLooked
@@ -212,18 +212,3 @@ class Brakeman:
         self._engaged = False
         self._metrics.brake_engaged.set(0)
         self._health.show_well(Component.BRAKE)
-
-
-def sentence(report: BrakeReport, settings: BrakeSettings) -> str:
-    """Say how an engaged brake is."""
-    engagement = report.brake.engagement
-    if engagement is None:
-        return "not engaged"
-    who = "by an operator" if engagement.by is EngagedBy.OPERATOR else "because of our own fault, as it seems"
-    words = f"engaged {who} since {instant(engagement.since)}"
-    if not report.brake.holds(BrakeMode(settings.mode)):
-        return f"{words}; it only observes, and holds nothing"
-    if report.held_since is None:
-        return f"{words}; no denial is held now"
-    first = instant(report.held_since + settings.max_hold)
-    return f"{words}; denials held: {report.held}, the first until {first}"

@@ -91,17 +91,25 @@ _HELD_DENIALS = (
     .limit(bindparam("most"))
 )
 _HOW_MANY_HELD = (
-    select(func.count(), func.min(wrapping_versions.c.held_since))
+    select(func.count(), func.min(wrapping_versions.c.held_since), *_SIZES)
     .join_from(wrapping_versions, watches, _OF_WATCH)
     .where(HELD, _LIVE)
+)
+_ACCOUNTS_HELD = (
+    select(func.count())
+    .select_from(accounts)
+    .join(wrapping_versions, accounts.c.wrapping_version == wrapping_versions.c.id)
+    .where(HELD)
 )
 
 
 def report(connection: Connection, *, limit: int) -> BrakeReport:
     """See `BrakeStore.brake_report`."""
-    number, oldest = connection.execute(_HOW_MANY_HELD).one()
+    number, oldest, tenants, hosts = connection.execute(_HOW_MANY_HELD).one()
+    closing = connection.scalar(_ACCOUNTS_HELD) if number else 0
     denials = [_held_denial(row) for row in connection.execute(_HELD_DENIALS, {"most": limit})]
-    return BrakeReport(brake_of(connection.execute(BRAKE).one()), number, oldest, denials)
+    found = brake_of(connection.execute(BRAKE).one())
+    return BrakeReport(found, number, oldest, denials, accounts=closing or 0, tenants=tenants, vaults=hosts)
 
 
 def suspects(connection: Connection, found: Brake, terms: BrakeTerms) -> Sequence[Suspect]:

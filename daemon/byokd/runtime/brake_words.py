@@ -1,0 +1,57 @@
+"""How the brake is, in words: `/healthz`, `byokd brake`, `byokd explain` and `byokd doctor` say the same."""
+
+from byokd.domain.accounts import instant
+from byokd.domain.brake import Among, BrakeMode, EngagedBy, Engagement
+from byokd.ports.brake import BrakeReport
+from byokd.settings import BrakeSettings
+
+
+def sentence(report: BrakeReport, settings: BrakeSettings) -> str:
+    """Say how the brake is, and what it holds."""
+    engagement = report.brake.engagement
+    if engagement is None:
+        return "not engaged"
+    words = _engaged(engagement)
+    if not report.brake.holds(BrakeMode(settings.mode)):
+        return f"{words}; it only observes, and holds nothing"
+    if report.held_since is None:
+        return f"{words}; no denial is held now"
+    first = instant(report.held_since + settings.max_hold)
+    where = f"{_counted(report.vaults, 'vault')} of {_counted(report.tenants, 'tenant')}"
+    of = f"key versions in {where}, with {_counted(report.accounts, 'account')}"
+    return f"{words}; denials held: {report.held} ({of}), the first until {first}"
+
+
+def why_engaged(engagement: Engagement) -> str:
+    """Say who or what engaged it, since when and why; of an operator's, in the operator's words."""
+    if engagement.by is EngagedBy.OPERATOR:
+        return f"{_engaged(engagement)}: {engagement.message}"
+    return f"{_engaged(engagement)}: {found(engagement)}"
+
+
+def found(engagement: Engagement) -> str:
+    """Say what the tally found; empty where an operator engaged it before the tally found anything."""
+    finding = engagement.finding
+    if finding is None:
+        return ""
+    whose = "all customers" if finding.identity is None else f"the customers of the identity {finding.identity}"
+    lately = "" if finding.among is Among.ALL else " that were looked at lately"
+    share = f"{finding.suspected} of {finding.customers} {finding.counted}{lately}"
+    return f"{share} were suspected at once ({', '.join(finding.reasons)}), among {whose}"
+
+
+def ways_out(engagement: Engagement) -> str:
+    """Say what ends it."""
+    words = "`byokd brake release` discards what it holds, `byokd brake confirm` applies it"
+    if engagement.by is EngagedBy.OPERATOR:
+        return f"it stays engaged until an operator ends it: {words}"
+    return f"it lets go by itself when all that it holds is seen usable again; {words}"
+
+
+def _engaged(engagement: Engagement) -> str:
+    who = "by an operator" if engagement.by is EngagedBy.OPERATOR else "because of our own fault, as it seems"
+    return f"engaged {who} since {instant(engagement.since)}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
