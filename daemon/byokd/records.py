@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from byokd.domain.accounts import Account, JsonValue
 from byokd.domain.answers import KeyFacts
+from byokd.domain.brake import Brake
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost, WatchId
 from byokd.domain.values import ValueRef
 from byokd.domain.verdict import Probe, Suspicion, Watch
@@ -318,6 +319,7 @@ class Dossier:
         rewrap_due_at: when it is tried again.
         rewrap_failure: the last event that told of such a failure.
         events: the last ones of the account, the latest last.
+        brake: as it is.
     """
 
     account: Account
@@ -326,3 +328,4 @@ class Dossier:
     rewrap_due_at: datetime | None
     rewrap_failure: OutboxRow | None
     events: tuple[OutboxRow, ...]
+    brake: Brake

@@ -82,12 +82,17 @@ def _head(found: dict[str, Any]) -> Iterator[str]:
         "unverified": ", but unverified",
     }
     reason = f" ({account['reason']})" if account["reason"] else ""
+    brake = found["brake"]
     yield f"{account['name']} is {account['state']}{reason}{doubt.get(found['condition'], '')}"
     rows = {
         "account": account["id"],
-        "why": account["message"],
-        "since": account["since"] + (f", detected by {found['detectedBy']}" if found["detectedBy"] else ""),
+        "why": found["why"],
+        "state since": account["since"] + (f", detected by {found['detectedBy']}" if found["detectedBy"] else ""),
         "means": found["means"],
+        "works": "; ".join(found["works"]) or None,
+        "refused": "; ".join(found["refused"]) or None,
+        "until": found["until"],
+        "brake": None if brake is None else brake["why"] + ("" if brake["holds"] else " (it only observes)"),
         "key": encryption["keyIdentifier"] or "the service's own system key",
         "wrapped by": encryption["currentKeyIdentifier"],
         "newest": found["newestKeyIdentifier"],
@@ -105,6 +110,7 @@ def _version(version: dict[str, Any]) -> Iterator[str]:
     roles = [
         *(["wraps this account"] if version["wrapsAccount"] else ["does not wrap this account"]),
         *(["wraps new keys"] if version["wrapsNewKeys"] else []),
+        *(["current, but wraps no new keys now"] if version["current"] and not version["wrapsNewKeys"] else []),
     ]
     verdict, suspicion, unverified = version["verdict"], version["suspicion"], version["unverified"]
     yield f"version {version['keyIdentifier'].rpartition('/')[2]} ({', '.join(roles)})"
@@ -123,7 +129,8 @@ def _version(version: dict[str, Any]) -> Iterator[str]:
         yield f"  unverified since {unverified['since']}: {unverified['reason']} ({told})"
     for look in version["looks"]:
         seen = f"{look['outcome']} ({look['reason']})" if look["reason"] else look["outcome"]
-        yield f"  seen {look['at']} by {look['detectedBy']} on a {look['connection']} connection: {seen}"
+        fresh = " on a new connection" if look["connection"] == "new" else ""
+        yield f"  seen {look['at']} by {look['detectedBy']}{fresh}: {seen}"
         yield from (f"    {_answer(answer)}" for answer in look["answers"])
     if not version["looks"]:
         yield "  not looked at since the start"

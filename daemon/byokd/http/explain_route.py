@@ -7,11 +7,14 @@ from fastapi import APIRouter
 
 from byokd.domain.accounts import instant
 from byokd.domain.answers import Evidence
+from byokd.domain.brake import BrakeMode
 from byokd.domain.vocabulary import EventType
 from byokd.http.account_routes import shown
 from byokd.http.managed import Managed, Reference, problem
 from byokd.records import OutboxRow
-from byokd.runtime.explaining import MEANINGS, Advice, Explanation, Keep, VersionStanding
+from byokd.runtime.brake_words import why_engaged
+from byokd.runtime.conditions import VersionStanding
+from byokd.runtime.explaining import Advice, Explanation, Keep
 
 Document = dict[str, object]
 
@@ -37,8 +40,13 @@ class _Api:
         document: Document = {
             "account": shown(dossier.account),
             "ok": not explained.is_bad,
-            "condition": explained.condition,
-            "means": MEANINGS[explained.condition],
+            "condition": str(explained.condition),
+            "why": explained.bearing.why,
+            "means": explained.bearing.means,
+            "works": list(explained.bearing.works),
+            "refused": list(explained.bearing.refused),
+            "until": explained.bearing.until,
+            "brake": self._brake(explained),
             "detectedBy": None if own is None else str(own.version.verdict.detected_by),
             "lastCheck": _instant(explained.last_look),
             "nextCheck": _instant(explained.next_look),
@@ -61,6 +69,20 @@ class _Api:
             }
         return document
 
+    def _brake(self, explained: Explanation) -> Document | None:
+        engagement = explained.brake
+        if engagement is None:
+            return None
+        settings = self.managed.settings.brake
+        return {
+            "engagedBy": str(engagement.by),
+            "since": instant(engagement.since),
+            "message": engagement.message,
+            "mode": settings.mode,
+            "holds": explained.dossier.brake.holds(BrakeMode(settings.mode)),
+            "why": why_engaged(engagement),
+        }
+
 
 def explain_route(managed: Managed) -> APIRouter:
     """Give the route."""
@@ -75,7 +97,8 @@ def _version(standing: VersionStanding) -> Document:
     return {
         "keyIdentifier": str(standing.identifier),
         "wrapsAccount": standing.wraps_account,
-        "wrapsNewKeys": standing.wraps_new_keys,
+        "current": standing.is_current,
+        "wrapsNewKeys": standing.is_current and not standing.is_refused,
         "verdict": {
             "outcome": str(verdict.outcome),
             "reason": _text(verdict.reason),
@@ -103,7 +126,7 @@ def _version(standing: VersionStanding) -> Document:
             {
                 "at": instant(look.at),
                 "detectedBy": str(look.detected_by),
-                "connection": "new" if look.on_new_connection else "kept",
+                "connection": "new" if look.on_new_connection else "pooled",
                 "outcome": str(seen.outcome),
                 "reason": _text(seen.reason),
                 "message": seen.message,

@@ -10,60 +10,28 @@ from typing import Final
 
 from byokd.domain.accounts import Account
 from byokd.domain.answers import Evidence
+from byokd.domain.brake import BrakeMode, Engagement
 from byokd.domain.identifiers import AccountId, KeyIdentifier, KeyVersion, WatchId
-from byokd.domain.remedies import Case, Remedy, remedy, remedy_of_warning
+from byokd.domain.remedies import Case, Mender, Remedy, remedy, remedy_of_warning
 from byokd.domain.verdict import Policy, Watch, WrappingVersion
 from byokd.domain.vocabulary import AccountFault, Outcome, Reason, State
-from byokd.domain.weigh import confirm_after
+from byokd.domain.weigh import confirm_after, steadiness
 from byokd.ports import Clock, Store
 from byokd.records import Dossier
+from byokd.runtime.bearings import Bearing, Situation, bearing
+from byokd.runtime.brake_words import ways_out, why_engaged
+from byokd.runtime.conditions import WELL, Condition, VersionStanding, condition_of
 from byokd.runtime.identity_words import hint_of
-from byokd.runtime.sightings import Sighted, Sighting, Sightings
+from byokd.runtime.sightings import Sighting, Sightings
 from byokd.settings import IdentitySettings, Settings
 
 EVENTS: Final = 8
 """Of the history, the last ones."""
 
-MEANINGS: Final = {
-    "system-key": "the account key is wrapped by the service's own system key: there is no customer key to be checked, "
-    "and nothing that the customer could withdraw",
-    "healthy": "everything works",
-    "unverified": "the account stays as it was, because nothing was said of the key; what needs the account key works "
-    "until what is held in memory is too old (values.max_plaintext_age), and then only with an answer of the vault",
-    "suspected": "the vault refused once, which does not count yet: the account works on, but each use of its account "
-    "key now needs a live unwrap by the vault",
-    "held": "the vault refused, confirmed, but so many customers seem to refuse at once that it may well be our own "
-    "fault: the brake holds it. The account works on, but each use of its account key needs a live unwrap by the vault",
-    "damaged": "the account's own record does not open, while its key does: what needs its account key is refused, for "
-    "this account alone, until a proof that it opens",
-    "inaccessible": "only showing, listing and deleting the account work; what needs its account key is refused. When "
-    "the reason is gone it works again by itself, and what it protects with it",
-}
-"""What a condition means for the customer."""
-
-
-@dataclass(frozen=True, slots=True)
-class VersionStanding:
-    """A wrapping version of the account's watch.
-
-    Attributes:
-        looks: what the last looks saw of it, the latest last; empty when there was none since the start.
-        confirmed_at: from when on a second denial counts; None without a suspicion that awaits one.
-        held_until: until when at most the brake holds a denial; None without one.
-    """
-
-    version: WrappingVersion
-    identifier: KeyIdentifier
-    wraps_account: bool
-    wraps_new_keys: bool
-    looks: tuple[tuple[Sighting, Sighted], ...]
-    confirmed_at: datetime | None
-    held_until: datetime | None
-
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to do about one thing: `about` is denial, suspicion, unverified, damage or warning, `reason` its name."""
+    """What to do: `about` is brake, denial, suspicion, unverified, damage or warning, `reason` its name."""
 
     about: str
     reason: str
@@ -85,15 +53,17 @@ class Explanation:
     """All of it.
 
     Attributes:
-        condition: a key of MEANINGS.
+        bearing: what the condition means.
+        brake: why it is engaged, where that concerns the account; else None.
         last_look: when the watch was last looked at, as far as memory or store know.
         next_look: when it is next looked at; in the past while it waits for its turn.
         rewrap_waits_for: why the account key is still to be moved; None when it is not.
     """
 
     dossier: Dossier
-    condition: str
-    is_bad: bool
+    condition: Condition
+    bearing: Bearing
+    brake: Engagement | None
     versions: tuple[VersionStanding, ...]
     newest: KeyIdentifier | None
     last_look: datetime | None
@@ -101,6 +71,11 @@ class Explanation:
     rewrap_waits_for: str | None
     advice: tuple[Advice, ...]
     keep: tuple[Keep, ...]
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the account key is refused, or does not open."""
+        return self.condition not in WELL
 
 
 class Explainer:
@@ -133,29 +108,45 @@ class Explainer:
         dossier = await self._store.dossier(account, most=EVENTS)
         if dossier is None:
             return None
-        if dossier.watch is None:
-            condition = "system-key" if dossier.account.damage is None else "damaged"
-            bad = condition != "system-key"
-            return Explanation(dossier, condition, bad, (), None, None, None, None, (), ())
-        return self._of_watch(dossier, dossier.watch)
+        if dossier.watch is not None:
+            return self._of_watch(dossier, dossier.watch)
+        condition = condition_of(dossier.account, None)
+        meant = bearing(condition, self._situation(dossier, None, None))
+        return Explanation(dossier, condition, meant, None, (), None, None, None, None, (), ())
 
     def _of_watch(self, dossier: Dossier, watch: Watch) -> Explanation:
         looks = self._sightings.of(watch.id)
         versions = tuple(self._standing(dossier.account, watch, version, looks) for version in watch.versions)
+        own = next((one for one in versions if one.wraps_account), None)
         newest = _newest(watch, looks)
-        condition = _condition(dossier.account, versions)
+        condition = condition_of(dossier.account, own)
         observed = max((version.verdict.observed_at for version in watch.versions), default=None)
+        next_look = self._next_look(watch.id) or watch.due_at
+        concerned = own is not None and own.may_be_our_fault
+        engagement = dossier.brake.engagement if concerned else None
         return Explanation(
             dossier=dossier,
             condition=condition,
-            is_bad=condition in {"inaccessible", "suspected", "held", "damaged"},
+            bearing=bearing(condition, self._situation(dossier, own, next_look)),
+            brake=engagement,
             versions=versions,
             newest=None if newest is None else watch.key.at(newest),
             last_look=looks[-1].at if looks else observed,
-            next_look=self._next_look(watch.id) or watch.due_at,
+            next_look=next_look,
             rewrap_waits_for=_what_rewrap_waits_for(dossier, versions),
-            advice=tuple(self._advice(dossier.account, watch, versions)),
+            advice=(*_about_brake(engagement, own), *self._advice(dossier.account, watch, versions)),
             keep=tuple(_kept(watch, versions, newest)),
+        )
+
+    def _situation(self, dossier: Dossier, own: VersionStanding | None, next_look: datetime | None) -> Situation:
+        return Situation(
+            account=dossier.account,
+            own=own,
+            brake=dossier.brake,
+            mode=BrakeMode(self._settings.brake.mode),
+            policy=self._policy,
+            max_plaintext_age=self._settings.values.max_plaintext_age,
+            next_look=next_look,
         )
 
     def _standing(
@@ -167,7 +158,7 @@ class Explainer:
             version=version,
             identifier=watch.key.at(version.version),
             wraps_account=version.id == account.wrapping_version,
-            wraps_new_keys=version.id == watch.current,
+            is_current=version.id == watch.current,
             looks=tuple((look, seen) for look in looks for seen in look.seen if seen.version == version.version),
             confirmed_at=suspicion.since + confirm_after(suspicion.reason, self._policy)
             if suspicion is not None and awaits
@@ -175,15 +166,24 @@ class Explainer:
             held_until=None
             if suspicion is None or suspicion.held_since is None
             else suspicion.held_since + self._policy.brake_max_hold,
+            steady_at=self._steady_at(version),
         )
+
+    def _steady_at(self, version: WrappingVersion) -> datetime | None:
+        """Say from when on a version that came and went too often would count as usable, being seen so from now on."""
+        verdict, now = version.verdict, self._clock.now()
+        wait = steadiness(verdict, self._policy, now=now)
+        if verdict.outcome is Outcome.USABLE or not wait:
+            return None
+        return (verdict.proving_since or now) + wait
 
     def _advice(self, account: Account, watch: Watch, versions: tuple[VersionStanding, ...]) -> Iterator[Advice]:
         """Give what to do about the version that wraps the account, the one it is to move to, and the warnings."""
         told: set[Reason] = set()
         for standing in sorted(versions, key=lambda one: not one.wraps_account):
-            if not (standing.wraps_account or standing.wraps_new_keys):
+            if not (standing.wraps_account or standing.is_current):
                 continue
-            for about, reason in _troubles(standing.version):
+            for about, reason in standing.troubles():
                 told.add(reason)
                 case = self._case(watch, standing)
                 made = remedy(reason, case)
@@ -200,7 +200,7 @@ class Explainer:
             yield Advice("denial", str(stated), own.identifier, made)
         for warning in watch.warnings:
             key = watch.concerned(warning)
-            made = remedy_of_warning(warning.kind, self._case_of(watch, key))
+            made = remedy_of_warning(warning.kind, self._case_of(watch, key, _said_of_get(versions)))
             yield Advice("warning", str(warning.kind), key, made)
 
     def _case(self, watch: Watch, standing: VersionStanding) -> Case:
@@ -235,40 +235,32 @@ def _newest(watch: Watch, looks: tuple[Sighting, ...]) -> KeyVersion | None:
     return next((look.newest for look in reversed(looks) if look.newest), watch.current_version.version)
 
 
-def _condition(account: Account, versions: tuple[VersionStanding, ...]) -> str:
-    verdict = next((one.version.verdict for one in versions if one.wraps_account), None)
-    if account.state is State.INACCESSIBLE or (verdict is not None and verdict.outcome is Outcome.DENIED):
-        return "inaccessible"
-    if account.damage is not None:
-        return "damaged"
-    if verdict is not None and verdict.suspicion is not None:
-        return "suspected" if verdict.suspicion.held_since is None else "held"
-    return "unverified" if verdict is not None and verdict.unverified is not None else "healthy"
+def _said_of_get(versions: tuple[VersionStanding, ...]) -> Evidence | None:
+    """Give what the last refusal of a GET rests on."""
+    seen = [answer for one in versions for _, sighted in reversed(one.looks) for answer in sighted.answers]
+    return next((answer for answer in seen if answer.operation.startswith("get") and answer.inner_code), None)
 
 
-def _troubles(version: WrappingVersion) -> Iterator[tuple[str, Reason]]:
-    """Give what is amiss with a version; each reason once."""
-    verdict = version.verdict
-    told: set[Reason] = set()
-    found = [
-        ("denial", verdict.reason if verdict.outcome is Outcome.DENIED else None),
-        ("suspicion", None if verdict.suspicion is None else verdict.suspicion.reason),
-        ("unverified", None if verdict.unverified is None else verdict.unverified.reason),
-    ]
-    for about, reason in found:
-        if reason is not None and reason not in told:
-            told.add(reason)
-            yield about, reason
+def _about_brake(engagement: Engagement | None, own: VersionStanding | None) -> Iterator[Advice]:
+    """Give what to do about an engaged brake, before what the customer could do: it may be no doing of theirs."""
+    if engagement is None or own is None:
+        return
+    (_, reason), *_ = own.troubles()
+    first = "it may be our own fault: look at our identity, network and DNS before the customer does anything"
+    text = f"the brake is {why_engaged(engagement)}. {ways_out(engagement)}. {first}"
+    yield Advice(
+        "brake", str(reason), own.identifier, Remedy(Mender.OPERATOR, text, ("byokd brake status", "byokd doctor"))
+    )
 
 
 def _what_rewrap_waits_for(dossier: Dossier, versions: tuple[VersionStanding, ...]) -> str | None:
     own = next((one for one in versions if one.wraps_account), None)
-    target = next((one for one in versions if one.wraps_new_keys), None)
+    target = next((one for one in versions if one.is_current), None)
     if own is None or target is None or own is target:
         return None
     for one in (own, target):
         verdict = one.version.verdict
-        trouble = next(iter(_troubles(one.version)), None)
+        trouble = next(one.troubles(), None)
         if verdict.outcome is not Outcome.USABLE or trouble is not None:
             about, reason = trouble or ("denial", verdict.reason)
             return f"version {one.identifier.version} has to be usable: {about}, {reason}"
@@ -281,5 +273,5 @@ def _kept(watch: Watch, versions: tuple[VersionStanding, ...], newest: KeyVersio
     if newest is None:
         return
     for one in versions:
-        if one.version.version != newest:
+        if one.version.version != newest and not one.is_gone:
             yield Keep(one.identifier, watch.key.at(newest), one.wraps_account)

@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, bindparam, select
 
+from byokd.adapters.sql.brake_counts import BRAKE, brake_of
 from byokd.adapters.sql.ledger import ACCOUNTS
 from byokd.adapters.sql.outbox import COLUMNS, outbox_row
 from byokd.adapters.sql.rows import account_of
@@ -34,4 +35,5 @@ def dossier(connection: Connection, account_id: AccountId, *, most: int) -> Doss
         rewrap_due_at=row.rewrap_due_at,
         rewrap_failure=None if failure is None else outbox_row(failure),
         events=tuple(reversed(last)),
+        brake=brake_of(connection.execute(BRAKE).one()),
     )
