@@ -10,7 +10,7 @@ from byokd.domain.answers import KeyFacts
 from byokd.domain.brake import Brake
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, VaultHost, WatchId
 from byokd.domain.values import ValueRef
-from byokd.domain.verdict import Probe, Suspicion, Watch
+from byokd.domain.verdict import Probe, Suspicion, Unverified, Watch
 from byokd.domain.vocabulary import Outcome, Reason, State, WarningKind
 
 
@@ -57,6 +57,14 @@ class Standing:
     message: str
     suspicion: Suspicion | None
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What is amiss with a wrapping version beside its outcome: a denial that does not count, or no answer, or both."""
+
+    suspicion: Suspicion | None
+    unverified: Unverified | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,15 +162,17 @@ def check(account: str, socket_path: Path, as_json: bool) -> None:
 
 
 def _show(account: dict[str, Any]) -> None:
-    encryption, held = account["encryption"], account["heldDenial"]
+    encryption, suspicion, unverified = account["encryption"], account["suspicion"], account["unverified"]
+    held = suspicion if suspicion and suspicion["heldSince"] else None
     rows = {
         "id": account["id"],
         "state": account["state"],
         "reason": account["reason"],
         "message": account["message"],
         "since": account["since"],
-        "unverified since": account["unverifiedSince"],
-        "held by the brake": None if held is None else f"{held['reason']}: {held['message']}, since {held['since']}",
+        "unverified": None if unverified is None else f"{unverified['reason']}, since {unverified['since']}",
+        "suspected": None if suspicion is None or held else _denial(suspicion),
+        "held by the brake": None if held is None else f"{_denial(held)}, until {held['heldUntil']} at most",
         "damaged since": account["damagedSince"],
         "damage": account["damage"],
         "tenant": account["tenant"],
@@ -187,12 +189,24 @@ def _show(account: dict[str, Any]) -> None:
         if value is not None:
             click.echo(f"{name:<17} {value}")
     _tell_warnings(account["warnings"])
+    if _beside(account):
+        click.echo(f"byokd explain {account['name']} says what works, what does not, and what mends it")
 
 
 def _beside(account: dict[str, Any]) -> str:
     """Say what the state does not: that it is in doubt, or that the account key cannot be used all the same."""
-    words = [word for word, since in (("unverified", "unverifiedSince"), ("damaged", "damagedSince")) if account[since]]
+    suspicion, unverified, words = account["suspicion"], account["unverified"], []
+    if suspicion is not None:
+        words.append(f"{'held' if suspicion['heldSince'] else 'suspected'}: {suspicion['reason']}")
+    if unverified is not None:
+        words.append(f"unverified: {unverified['reason']}")
+    if account["damagedSince"]:
+        words.append("damaged")
     return f" ({', '.join(words)})" if words else ""
+
+
+def _denial(suspicion: dict[str, Any]) -> str:
+    return f"{suspicion['reason']}: {suspicion['message']}, since {suspicion['since']}"
 
 
 def _tell_warnings(warnings: list[dict[str, Any]]) -> None:

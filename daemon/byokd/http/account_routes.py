@@ -1,15 +1,17 @@
 """The management API's routes about accounts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from fastapi import APIRouter
 
 from byokd.domain.accounts import Account, instant
+from byokd.domain.identifiers import WrappingVersionId
 from byokd.domain.verdict import WatchWarning
 from byokd.http.managed import Managed, Reference, problem
-from byokd.records import Gate
+from byokd.records import Doubt, Gate
 from byokd.runtime.checker import Checked
+from byokd.settings import BrakeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +21,18 @@ class _Api:
     managed: Managed
 
     async def accounts(self) -> list[dict[str, object]]:
-        return [shown(account) for account in await self.managed.store.accounts()]
+        found = await self.managed.store.accounts()
+        doubts, settings = await self.managed.store.doubts(), self.managed.settings.brake
+        return [{**shown(account), **shown_doubt(_of(account, doubts), settings)} for account in found]
 
     async def account(self, ref: Reference) -> dict[str, object]:
         found = await self.managed.find(ref)
         watch = None if found.watch is None else await self.managed.store.watch(found.watch)
+        own = None if watch is None else next((one for one in watch.versions if one.id == found.wrapping_version), None)
+        doubt = None if own is None else Doubt(own.verdict.suspicion, own.verdict.unverified)
         return {
             **shown(found),
+            **shown_doubt(doubt, self.managed.settings.brake),
             "heldDenial": _held(await self.managed.store.gate(found.id)),
             "warnings": shown_warnings(() if watch is None else watch.warnings),
         }
@@ -61,6 +68,30 @@ def account_routes(managed: Managed) -> APIRouter:
     router.delete("/account")(api.delete)
     router.post("/account/check")(api.check)
     return router
+
+
+def _of(account: Account, doubts: Mapping[WrappingVersionId, Doubt]) -> Doubt | None:
+    return None if account.wrapping_version is None else doubts.get(account.wrapping_version)
+
+
+def shown_doubt(doubt: Doubt | None, settings: BrakeSettings) -> dict[str, object]:
+    """Give what the state of an account does not tell: a denial that does not count (yet), and that nobody answers."""
+    suspicion, unverified = (None, None) if doubt is None else (doubt.suspicion, doubt.unverified)
+    held = None if suspicion is None else suspicion.held_since
+    return {
+        "suspicion": None
+        if suspicion is None
+        else {
+            "reason": str(suspicion.reason),
+            "message": suspicion.message,
+            "since": instant(suspicion.since),
+            "heldSince": None if held is None else instant(held),
+            "heldUntil": None if held is None else instant(held + settings.max_hold),
+        },
+        "unverified": None
+        if unverified is None
+        else {"reason": str(unverified.reason), "since": instant(unverified.since), "published": unverified.told},
+    }
 
 
 def _held(gate: Gate | None) -> dict[str, object] | None:

@@ -7,7 +7,7 @@ from typing import Protocol
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
-from byokd.domain.identifiers import AccountId, VaultHost, WatchId
+from byokd.domain.identifiers import AccountId, VaultHost, WatchId, WrappingVersionId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports.brake import BrakeStore
@@ -16,6 +16,7 @@ from byokd.records import (
     Census,
     Claim,
     Dossier,
+    Doubt,
     Failing,
     Gate,
     HeldVault,
@@ -243,6 +244,10 @@ class Store(SealedStore, BrakeStore, Protocol):
 
     async def accounts(self, *, name: str | None = None) -> Sequence[Account]:
         """Give all accounts, or those of this name, by id."""
+        ...
+
+    async def doubts(self) -> Mapping[WrappingVersionId, Doubt]:
+        """Give what is amiss with the versions that are in doubt; there are few, unless much is amiss."""
         ...
 
     async def wrapped_key(self, account: AccountId) -> WrappedKey | None:

@@ -34,7 +34,7 @@ from byokd.adapters.sql.sqlite_file import SqliteFile
 from byokd.domain.accounts import Account, AccountSpec
 from byokd.domain.chain import Heads
 from byokd.domain.decide import Decision
-from byokd.domain.identifiers import AccountId, VaultHost, WatchId
+from byokd.domain.identifiers import AccountId, VaultHost, WatchId, WrappingVersionId
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports import Auditor, Ids, KeyTarget
@@ -42,6 +42,7 @@ from byokd.records import (
     Census,
     Claim,
     Dossier,
+    Doubt,
     Failing,
     Gate,
     HeldVault,
@@ -285,6 +286,10 @@ class SqlStore(SqlSealedStore, SqlBrakeStore):
     async def accounts(self, *, name: str | None = None) -> Sequence[Account]:
         """See `Store.accounts`."""
         return await self._runner.read(accounts.all_accounts, name=name)
+
+    async def doubts(self) -> Mapping[WrappingVersionId, Doubt]:
+        """See `Store.doubts`."""
+        return await self._runner.read(verdicts.doubts)
 
     async def wrapped_key(self, account: AccountId) -> WrappedKey | None:
         """See `Store.wrapped_key`."""

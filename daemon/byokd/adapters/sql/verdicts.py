@@ -18,6 +18,7 @@ from byokd.domain.decide import Adoption, Decision
 from byokd.domain.identifiers import WatchId, WrappingVersionId
 from byokd.domain.verdict import Verdict, Watch, WrappingVersion
 from byokd.ports import StaleError
+from byokd.records import Doubt
 
 _BEHIND = accounts.c.followed != wrapping_versions.c.number
 _UNCARRIED = wrapping_versions.c.carried != wrapping_versions.c.number
@@ -38,6 +39,10 @@ _FOLLOWERS = (
     .order_by(wrapping_versions.c.number, accounts.c.id)
     .limit(bindparam("most"))
     .with_for_update(of=accounts)
+)
+_IN_DOUBT = select(wrapping_versions).where(
+    wrapping_versions.c.retired_at.is_(None),
+    wrapping_versions.c.suspicion_reason.is_not(None) | wrapping_versions.c.unverified_reason.is_not(None),
 )
 _CARRIED = update(wrapping_versions).where(_UNCARRIED, ~_SOMEBODY_BEHIND).values(carried=wrapping_versions.c.number)
 
@@ -73,6 +78,12 @@ def commit_decision(
         warnings=decision.warnings,
         due_at=decision.next_due,
     )
+
+
+def doubts(connection: Connection) -> Mapping[WrappingVersionId, Doubt]:
+    """See `Store.doubts`."""
+    verdicts = {row.id: verdict_of(row) for row in connection.execute(_IN_DOUBT)}
+    return {WrappingVersionId(id_): Doubt(one.suspicion, one.unverified) for id_, one in verdicts.items()}
 
 
 def _guard(connection: Connection, watch: Watch, decision: Decision) -> None:
