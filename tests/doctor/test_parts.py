@@ -87,11 +87,11 @@ class Greeter:
         return self._greetings[host]
 
 
-async def of_vaults(*greetings: Greeting) -> Sequence[Finding]:
+async def of_vaults(*greetings: Greeting, watched: int | None = None) -> Sequence[Finding]:
     """What is found of vaults that greet like this."""
     named = {VaultHost(f"vault{number}.vault.azure.net"): one for number, one in enumerate(greetings)}
     sample = tuple(WatchedVault(host, TENANT) for host in named)
-    look = StoreLook("place", "0001", "0001", None, vaults=len(sample), sample=sample)
+    look = StoreLook("place", "0001", "0001", None, vaults=watched or len(sample), sample=sample)
     instruments = cast("Instruments", type("Some", (), {"vaults": Greeter(named)}))
     found = await examine_vaults(instruments, look, seconds=1)
     return [one for one in found if one.what == "vaults"]
@@ -109,6 +109,12 @@ async def test_trouble_of_one_vault_among_others_may_be_its_own() -> None:
     one, others = await of_vaults(WELL, silent(Reason.NAME_NOT_RESOLVED), WELL)
     assert (one.grade, others.grade) == (Grade.WARN, Grade.OK)
     assert "2 of 3 watched vaults answer" in others.found
+
+
+async def test_vaults_that_were_not_asked_are_not_said_to_be_silent() -> None:
+    (finding,) = await of_vaults(*[WELL] * 5, watched=14)
+    assert finding.found.startswith("5 of 5 vaults that were asked answer over verified TLS")
+    assert finding.found.endswith("; 9 more are watched, and were not asked")
 
 
 async def test_network_rules_that_refuse_us_are_named() -> None:

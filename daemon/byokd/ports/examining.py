@@ -7,10 +7,13 @@ from typing import Protocol
 
 from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
+from byokd.domain.vocabulary import Reason
+from byokd.ports.brake import BrakeReport
 from byokd.ports.bus import Bus
 from byokd.ports.machine import Clock
 from byokd.ports.sealing import Sealer
 from byokd.ports.store import SealedStore
+from byokd.records import Failing
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,39 @@ class WatchedVault:
 
     host: VaultHost
     tenant: TenantId
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsAlike:
+    """How many accounts are alike in what is amiss with them; None, or no, where that is not.
+
+    Attributes:
+        denied: why they are Inaccessible.
+        suspicion: why their version is suspected; `is_held`: and held by the brake.
+        unverified: why it could not be verified.
+    """
+
+    number: int
+    denied: Reason | None
+    suspicion: Reason | None
+    is_held: bool
+    unverified: Reason | None
+    is_damaged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plight:
+    """What is stored of trouble, as of one moment.
+
+    Attributes:
+        refusing: the vaults that were seen to refuse a key that wraps account keys, confirmed or not, by the reason.
+        failing: those that fail or throttle.
+    """
+
+    accounts: tuple[AccountsAlike, ...]
+    brake: BrakeReport
+    refusing: Mapping[Reason, tuple[VaultHost, ...]]
+    failing: Mapping[VaultHost, Failing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +72,7 @@ class StoreLook:
         vaults: how many are watched.
         sample: some of them.
         using: for each identity, some vaults that its accounts use, each of another tenant.
+        plight: None where nothing can be read of it.
     """
 
     place: str
@@ -48,6 +85,7 @@ class StoreLook:
     vaults: int = 0
     sample: tuple[WatchedVault, ...] = ()
     using: Mapping[IdentityName, tuple[WatchedVault, ...]] = field(default_factory=dict)
+    plight: Plight | None = None
 
 
 @dataclass(frozen=True, slots=True)

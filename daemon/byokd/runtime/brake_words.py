@@ -11,15 +11,19 @@ def sentence(report: BrakeReport, settings: BrakeSettings) -> str:
     engagement = report.brake.engagement
     if engagement is None:
         return "not engaged"
-    words = _engaged(engagement)
+    return f"{_engaged(engagement)}; {holding(report, settings)}"
+
+
+def holding(report: BrakeReport, settings: BrakeSettings) -> str:
+    """Say what an engaged brake holds."""
     if not report.brake.holds(BrakeMode(settings.mode)):
-        return f"{words}; it only observes, and holds nothing"
+        return "it only observes, and holds nothing"
     if report.held_since is None:
-        return f"{words}; no denial is held now"
+        return "no denial is held now"
     first = instant(report.held_since + settings.max_hold)
     where = f"{_counted(report.vaults, 'vault')} of {_counted(report.tenants, 'tenant')}"
     of = f"key versions in {where}, with {_counted(report.accounts, 'account')}"
-    return f"{words}; denials held: {report.held} ({of}), the first until {first}"
+    return f"denials held: {report.held} ({of}), the first until {first}"
 
 
 def why_engaged(engagement: Engagement) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from byokd.ports import StoreUnavailableError
 from byokd.ports.examining import DaemonReport, Instruments, StoreLook
-from byokd.runtime.examinations import azure, broker, process, stored
+from byokd.runtime.examinations import azure, broker, plight, process, stored
 from byokd.runtime.examinations import identities as of_identities
 from byokd.runtime.findings import Finding, examined
 from byokd.settings import Settings
@@ -59,6 +59,7 @@ async def diagnose(
         *manager,
         *groups[1],
         *groups[2],
+        *plight.examine_plight(look, settings=settings.brake, daemon_answers=running is not None),
         *groups[3],
     ]
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, select, text
 
 from byokd.adapters.sql import schema
 from byokd.adapters.sql.engine import check_directory
+from byokd.adapters.sql.plight import plight
 from byokd.adapters.sql.read_only import open_guest
 from byokd.adapters.sql.runners import transact
 from byokd.adapters.sql.tables import accounts, watches
@@ -77,6 +78,7 @@ def _look(connection: Connection, settings: StoreSettings) -> StoreLook:
         vaults=connection.scalar(select(func.count(watches.c.host.distinct())).where(IN_USE)) or 0,
         sample=tuple(WatchedVault(VaultHost(row.host), TenantId(row.tenant)) for row in rows),
         using=_using(connection),
+        plight=plight(connection),
     )
 
 

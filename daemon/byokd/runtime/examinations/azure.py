@@ -68,13 +68,20 @@ def _of_vaults(look: StoreLook, greetings: Mapping[WatchedVault, Greeting | None
         kinds[words, hint] = is_ours
     findings = []
     for (words, hint), hosts in groups.items():
-        found = f"{_named(hosts)}: {words}"
+        found = f"{named(hosts)}: {words}"
         # What hits every vault is on our side of the way; what hits one may be its own.
         make = bad if kinds[words, hint] and len(hosts) == len(greetings) else warn
         findings.append(make(VAULTS, found, hint=hint))
     well = len(greetings) - sum(map(len, groups.values()))
-    asked = f"{well} of {look.vaults} watched vaults answer over verified TLS and name the tenant of their accounts"
-    return [*findings, *([ok(VAULTS, asked)] if well else [])]
+    return [*findings, *([ok(VAULTS, _answering(well, asked=len(greetings), watched=look.vaults))] if well else [])]
+
+
+def _answering(well: int, *, asked: int, watched: int) -> str:
+    """Say how many answer of those that were asked: of the others nothing is known."""
+    words = "answer over verified TLS and name the tenant of their accounts"
+    if asked >= watched:
+        return f"{well} of {watched} watched vaults {words}"
+    return f"{well} of {asked} vaults that were asked {words}; {watched - asked} more are watched, and were not asked"
 
 
 def _trouble(vault: WatchedVault, greeting: Greeting | None) -> tuple[str, str, bool] | None:
@@ -94,7 +101,8 @@ def _trouble(vault: WatchedVault, greeting: Greeting | None) -> tuple[str, str, 
     return None
 
 
-def _named(hosts: Sequence[VaultHost]) -> str:
+def named(hosts: Sequence[VaultHost]) -> str:
+    """Name some of them, and say how many more there are."""
     more = len(hosts) - _SHOWN
     return ", ".join(hosts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
