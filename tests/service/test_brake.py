@@ -76,3 +76,35 @@ async def test_operators_see_what_is_held_and_judge_it(stage: Stage) -> None:
     types = [heard.event["type"] for heard in watcher.heard if heard.topic.endswith("/service/events") and heard.event]
     brakes = [type_.removeprefix("byokd.service.brake-") for type_ in types if "brake" in type_]
     assert brakes == ["engaged", "released", "engaged", "engaged", "released"]
+
+
+async def test_what_is_held_by_hand_is_told_everywhere_and_a_release_says_what_follows(stage: Stage) -> None:
+    environment, watcher = stage.environment, stage.watcher
+    vault = await stage.control.create_vault("late-keys", purge_protection=True)
+    await stage.control.create_key("late-keys", "media", size=2048)
+    await stage.control.grant("late-keys")
+    path = stage.directory / "late.yaml"
+    path.write_text("accounts:\n" + entry(vault["tenant"], name="late", key=f"{vault['url']}/keys/media"))
+    assert (await apply(stage, path)).code == 0
+    await byokd("brake", "engage", "--reason", "once more", environment=environment)
+    await stage.control.revoke("late-keys")
+
+    async def holds_one() -> bool:
+        return "denials held: 1" in (await stage.service.ask("/status"))["components"]["brake"]["message"]
+
+    assert await watcher.until_true(holds_one, seconds=20) is not None
+    checked = await byokd("check", "late", environment=environment)
+    assert "does not count yet: byokd explain late says from when on it does" in checked.out
+    settings = environment | {"BYOKD_SETTINGS": str(stage.directory / "byokd.toml")}
+    examined = (await byokd("doctor", environment=settings)).out
+    assert "\nwarn  brake            engaged by an operator since " in examined
+    assert "\nwarn  accounts         1 with a denial held by the brake: 1 AccessDenied; what needs" in examined
+    assert "late-keys.vault.azure.net: refused a key at the last look: AccessDenied" in examined
+    common = "hint: byokd accounts list shows which, byokd explain ACCOUNT why, until when, and what mends it"
+    assert examined.count(common) == 1, "once, below the last that it is for"
+    let_go = await byokd("brake", "release", environment=environment)
+    first, second = let_go.out.splitlines()
+    assert first == "released; 1 held denial discarded"
+    assert second.startswith("their vaults are looked at now; one that still denies is suspected anew")
+    # As it says: what is still denied counts once it is confirmed.
+    assert await watcher.until(lambda: watcher.state("late").get("state") == "Inaccessible", seconds=20) is not None

@@ -52,12 +52,17 @@ async def test_a_suspected_account_says_what_the_gate_does(world: World) -> None
         assert found["why"] == f"{suspicion['message']}, since {suspicion['since']}"
         assert "can be unwrapped" not in text_of(found)
         assert "works on" not in text_of(found)
+        assert "so far Usable since" in text_of(found)
+        lines = text_of(found).splitlines()
+        (first,) = [number for number, line in enumerate(lines) if line.startswith("  works ")]
+        assert lines[first + 1].strip() == "listing and removing its protected values"
+        assert lines[first + 2].startswith("  refused     protecting and revealing values")
         assert found["works"] == [
             "showing, listing and deleting the account",
             "listing and removing its protected values",
         ]
         assert found["refused"][0].startswith(
-            "protecting and revealing values, giving the account another key: each asks"
+            "protecting and revealing values, giving the account another key: nothing is held in memory, so each asks"
         )
         with pytest.raises(InaccessibleError):
             await protect(world, account)
@@ -140,7 +145,7 @@ async def test_a_brake_that_the_tally_engaged_is_told_with_what_was_found(make_w
         assert found["condition"] == "held"
         assert "so many customers are refused that it may be our own fault" in found["means"]
         assert "vaults were suspected at once (AccessDenied), among all customers" in found["brake"]["why"]
-        assert "it lets go by itself when all that it holds is seen usable again" in found["remedies"][0]["text"]
+        assert "it lets go by itself when nothing that it met is refused any more" in found["remedies"][0]["text"]
         mend_credential(customers)
         await until(lambda: is_well(world, account), seconds=6 * MINUTE)
         assert (await document(world, account))["brake"] is None

@@ -51,6 +51,7 @@ async def test_a_healthy_account_has_no_marks(world: World, printed: Callable[..
     assert (found["suspicion"], found["unverified"]) == (shown["suspicion"], shown["unverified"]) == (None, None)
     assert "Accessible  -" in printed("list", [found])[1]
     assert not [line for line in printed("show", shown) if "explain" in line]
+    assert "message           the account key can be unwrapped" in printed("show", shown)
 
 
 async def test_a_suspected_and_then_a_held_account_are_marked(world: World, printed: Callable[..., list[str]]) -> None:
@@ -72,6 +73,7 @@ async def test_a_suspected_and_then_a_held_account_are_marked(world: World, prin
     assert found["suspicion"]["heldUntil"] > found["suspicion"]["heldSince"] > found["suspicion"]["since"]
     assert "Accessible (held: AccessDenied)" in printed("list", [found])[1]
     assert [line for line in printed("show", early) if line.startswith("suspected         AccessDenied: ")]
+    assert not [line for line in printed("show", shown) if "the account key can be unwrapped" in line]
     (held,) = [line for line in printed("show", shown) if line.startswith("held by the brake AccessDenied: ")]
     assert held.endswith(f"until {shown['suspicion']['heldUntil']} at most")
     assert printed("show", shown)[-1].startswith(f"byokd explain {account.name} says what works")

@@ -152,7 +152,7 @@ def check(account: str, socket_path: Path, as_json: bool) -> None:
             click.echo(f"{observation['outcome']}{reason}: {observation['keyIdentifier']}  ({role})")
             click.echo(f"  {observation['message']}")
             if observation["confirming"]:
-                click.echo(f"  awaits confirmation at {answer['nextCheck']}")
+                click.echo(f"  does not count yet: byokd explain {answer['account']['name']} says from when on it does")
         _tell_warnings(answer["warnings"])
         account_now = answer["account"]
         if account_now["damagedSince"]:
@@ -168,7 +168,8 @@ def _show(account: dict[str, Any]) -> None:
         "id": account["id"],
         "state": account["state"],
         "reason": account["reason"],
-        "message": account["message"],
+        # What was told with the state says the contrary of what was seen since.
+        "message": None if suspicion or account["damagedSince"] else account["message"],
         "since": account["since"],
         "unverified": None if unverified is None else f"{unverified['reason']}, since {unverified['since']}",
         "suspected": None if suspicion is None or held else _denial(suspicion),

@@ -14,8 +14,8 @@ from byokd.cli.voice import ExitCode, counted, fail, print_json, print_table
 def brake() -> None:
     """Look at the brake, and judge what it holds.
 
-    While many customers at once seem to deny for a reason that can be our own fault, their denials are held: accounts
-    stay as they are, and each use needs a live unwrap by the vault.
+    While many customers at once seem to deny for a reason that can be our own fault, their denials are held: the states
+    of their accounts stay as they are, but each use asks the vault, and is refused as long as the vault refuses.
     """
 
 
@@ -51,13 +51,18 @@ def engage(message: str, socket_path: Path, as_json: bool) -> None:
 def release(socket_path: Path, as_json: bool) -> None:
     """Discard what is held, and let go: the fault was ours and is mended.
 
-    Nobody becomes Inaccessible by it. A vault that still denies is suspected anew, and may engage the brake again.
+    Nobody becomes Inaccessible at once. A vault that still denies is suspected anew: that counts once it is confirmed,
+    unless the denials are so many that they engage the brake again.
     """
     _, found = call(socket_path, "POST", "/brake/release", body={})
     if as_json:
         print_json(found)
     elif found["wasEngaged"]:
         click.echo(f"released; {counted(found['settled'], 'held denial')} discarded")
+        if found["settled"]:
+            click.echo(
+                "their vaults are looked at now; one that still denies is suspected anew, which counts once confirmed"
+            )
     else:
         click.echo("the brake was not engaged")
 

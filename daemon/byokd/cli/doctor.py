@@ -72,8 +72,9 @@ def _tell(findings: Sequence[Finding], *, as_json: bool) -> None:
             click.echo(json.dumps(asdict(one)))
         click.echo(json.dumps({"ok": not numbers[Grade.BAD], "findings": numbers}))
         return
-    for one in findings:
+    for one, following in zip(findings, [*findings[1:], None], strict=True):
         click.echo(f"{one.grade:<5} {one.what:<16} {one.found}")
-        if one.hint:
+        # What several in a row have in common is said once, below the last.
+        if one.hint and (following is None or one.hint != following.hint):
             click.echo(f"      {'':<16} hint: {one.hint}")
     click.echo(", ".join(f"{number} {grade}" for grade, number in numbers.items()))

@@ -89,8 +89,8 @@ def _head(found: dict[str, Any]) -> Iterator[str]:
         "why": found["why"],
         "state since": account["since"] + (f", detected by {found['detectedBy']}" if found["detectedBy"] else ""),
         "means": found["means"],
-        "works": "; ".join(found["works"]) or None,
-        "refused": "; ".join(found["refused"]) or None,
+        "works": _listed(found["works"]),
+        "refused": _listed(found["refused"]),
         "until": found["until"],
         "brake": None if brake is None else brake["why"] + ("" if brake["holds"] else " (it only observes)"),
         "key": encryption["keyIdentifier"] or "the service's own system key",
@@ -106,6 +106,11 @@ def _head(found: dict[str, Any]) -> Iterator[str]:
             yield f"  {name:<11} {value}"
 
 
+def _listed(words: list[str]) -> str | None:
+    """Put each on a line of its own, below the first."""
+    return "\n".join([*words[:1], *(f"  {'':<11} {more}" for more in words[1:])]) or None
+
+
 def _version(version: dict[str, Any]) -> Iterator[str]:
     roles = [
         *(["wraps this account"] if version["wrapsAccount"] else ["does not wrap this account"]),
@@ -115,7 +120,8 @@ def _version(version: dict[str, Any]) -> Iterator[str]:
     verdict, suspicion, unverified = version["verdict"], version["suspicion"], version["unverified"]
     yield f"version {version['keyIdentifier'].rpartition('/')[2]} ({', '.join(roles)})"
     reason = f" ({verdict['reason']})" if verdict["reason"] else ""
-    yield f"  {verdict['outcome']}{reason} since {verdict['since']}, detected by {verdict['detectedBy']}"
+    so_far = "so far " if suspicion is not None else ""
+    yield f"  {so_far}{verdict['outcome']}{reason} since {verdict['since']}, detected by {verdict['detectedBy']}"
     if suspicion is not None:
         yield f"  suspected: {suspicion['reason']} since {suspicion['since']}: {suspicion['message']}"
         if suspicion["heldSince"] is not None:

@@ -22,8 +22,8 @@ USING: Final = (
 
 _EVERYTHING: Final = ("everything",)
 _LIVE: Final = (
-    "{}: each asks the vault at that moment to unwrap the account key, and is refused as long as the vault refuses; "
-    "nothing is held in memory"
+    "{}: nothing is held in memory, so each asks the vault at that moment to unwrap the account key, and is refused as "
+    "long as the vault refuses"
 )
 
 
@@ -147,8 +147,8 @@ def _held(case: Situation) -> Bearing:
         cause = "an operator engaged it" if by_hand else "so many customers are refused that it may be our own fault"
         why = f"the brake holds it back, because {cause}"
         until = (
-            f"{until}; `byokd brake release` discards the denial, `byokd brake confirm` applies it; a refusal from "
-            f"{instant(own.held_until)} on counts: the account becomes Inaccessible"
+            f"{until}; `byokd brake release` makes it a first refusal again, `byokd brake confirm` applies it; a "
+            f"refusal from {instant(own.held_until)} on counts: the account becomes Inaccessible"
         )
     return Bearing(
         _refused_since(suspicion.message, suspicion.since),

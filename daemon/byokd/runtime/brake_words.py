@@ -46,10 +46,13 @@ def found(engagement: Engagement) -> str:
 
 def ways_out(engagement: Engagement) -> str:
     """Say what ends it."""
-    words = "`byokd brake release` discards what it holds, `byokd brake confirm` applies it"
+    words = (
+        "`byokd brake release` discards what it holds (a vault that still refuses is suspected anew), `byokd brake "
+        "confirm` applies it"
+    )
     if engagement.by is EngagedBy.OPERATOR:
         return f"it stays engaged until an operator ends it: {words}"
-    return f"it lets go by itself when all that it holds is seen usable again; {words}"
+    return f"it lets go by itself when nothing that it met is refused any more; {words}"
 
 
 def _engaged(engagement: Engagement) -> str:

@@ -247,7 +247,7 @@ def _about_brake(engagement: Engagement | None, own: VersionStanding | None) -> 
         return
     (_, reason), *_ = own.troubles()
     first = "it may be our own fault: look at our identity, network and DNS before the customer does anything"
-    text = f"the brake is {why_engaged(engagement)}. {ways_out(engagement)}. {first}"
+    text = f"{first}. The brake is {why_engaged(engagement)}; {ways_out(engagement)}"
     yield Advice(
         "brake", str(reason), own.identifier, Remedy(Mender.OPERATOR, text, ("byokd brake status", "byokd doctor"))
     )
