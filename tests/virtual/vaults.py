@@ -97,6 +97,7 @@ class Vault:
     keys: dict[str, Key] = field(default_factory=dict)
     grants: dict[IdentityName, frozenset[Operation]] = field(default_factory=lambda: {IDENTITY: OPERATIONS})
     blocked: bool = False
+    inner_code: str | None = None
     latency: float = 0.02
     faults: list[Fault] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -305,7 +306,8 @@ class SimulatedKeyService:
             return NoAnswer(fault, Evidence(operation, code=code))
         kind = fault if isinstance(fault, RefusalKind) else vault.refusal(operation, target)
         if kind is not None:
-            return Refused(kind, Evidence(operation, status=404 if kind is RefusalKind.NOT_FOUND else 403))
+            status = 404 if kind is RefusalKind.NOT_FOUND else 403
+            return Refused(kind, Evidence(operation, status=status, inner_code=vault.inner_code))
         version = vault.version(target.key)
         assert version is not None
         if operation == "get":
