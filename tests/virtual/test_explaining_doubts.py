@@ -329,3 +329,50 @@ async def test_what_the_brake_holds_is_counted_in_versions_accounts_and_tenants(
         assert (report.held, report.accounts, report.vaults, report.tenants) == (2, 1, 1, 1)
         said = sentence(report, world.settings.brake)
     assert "denials held: 2 (key versions in 1 vault of 1 tenant, with 1 account), the first until " in said
+
+
+async def test_a_brake_does_not_concern_whom_it_found_denied_long_before(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.revoke()
+        await until_in(world, account, "inaccessible")
+        await world.clock.sleep(10 * MINUTE)
+        await world.service.brakeman.engage("work on our network")
+        found = await document(world, account)
+    assert found["brake"] is None
+    assert [remedy["about"] for remedy in found["remedies"]] == ["denial"]
+
+
+async def test_another_reason_of_a_key_that_changes_all_the_time_counts_later_and_says_so(world: World) -> None:
+    vault, key = world.one_vault()
+    changes: list[tuple[float, float]] = []
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.disable()
+        await until_in(world, account, "inaccessible")
+        for turn in range(10):
+            vault.grant() if turn % 2 else vault.revoke()
+            found = await until_counts(world, account)
+            before = found["account"]["reason"]
+            counts = world_time(found["versions"][0]["suspicion"]["countsFrom"])
+            for _ in range(700):
+                if (now := await world.account(account)).reason != before:
+                    changes.append((counts, now.since.timestamp()))
+                    break
+                await world.clock.sleep(1)
+    assert len(changes) == 10
+    # A wait is over a thousandth early: clocks are slewed by half of that.
+    assert all(since >= counts - 0.3 for counts, since in changes)
+    waits = [since - counts for counts, since in changes]
+    assert max(waits) <= 15, "a look, and a second to see it"
+
+
+async def until_counts(world: World, account: AccountId) -> dict[str, Any]:
+    """Wait until another reason is suspected."""
+    for _ in range(700):
+        found = await document(world, account)
+        if found["versions"][0]["suspicion"] is not None:
+            return found
+        await world.clock.sleep(0.5)
+    raise AssertionError("never")

@@ -12,9 +12,10 @@ from byokd.domain.vocabulary import EventType
 from byokd.http.account_routes import shown
 from byokd.http.managed import Managed, Reference, problem
 from byokd.records import OutboxRow
+from byokd.runtime.advising import Advice
 from byokd.runtime.brake_words import why_engaged
 from byokd.runtime.conditions import VersionStanding
-from byokd.runtime.explaining import Advice, Explanation, Keep
+from byokd.runtime.explaining import Explanation, Keep
 
 Document = dict[str, object]
 

@@ -4,39 +4,26 @@ Everything comes from the store and from memory: a vault that does not answer is
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from byokd.domain.accounts import Account
-from byokd.domain.answers import Evidence
 from byokd.domain.brake import BrakeMode, Engagement
 from byokd.domain.identifiers import AccountId, KeyIdentifier, KeyVersion, WatchId
-from byokd.domain.remedies import Case, Mender, Remedy, remedy, remedy_of_warning
 from byokd.domain.verdict import Policy, Watch, WrappingVersion
-from byokd.domain.vocabulary import AccountFault, Outcome, Reason, State
+from byokd.domain.vocabulary import Outcome
 from byokd.domain.weigh import confirm_after, steadiness
 from byokd.ports import Clock, Store
 from byokd.records import Dossier
+from byokd.runtime.advising import Advice, Adviser, about_brake
 from byokd.runtime.bearings import Bearing, Situation, bearing
-from byokd.runtime.brake_words import ways_out, why_engaged
 from byokd.runtime.conditions import WELL, Condition, VersionStanding, condition_of
-from byokd.runtime.identity_words import hint_of
 from byokd.runtime.sightings import Sighting, Sightings
-from byokd.settings import IdentitySettings, Settings
+from byokd.settings import Settings
 
 EVENTS: Final = 8
 """Of the history, the last ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """What to do: `about` is brake, denial, suspicion, unverified, damage or warning, `reason` its name."""
-
-    about: str
-    reason: str
-    key: KeyIdentifier
-    remedy: Remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +85,7 @@ class Explainer:
         self._clock = clock
         self._policy = policy
         self._settings = settings
+        self._adviser = Adviser(settings.identities, clock)
 
     async def explain(self, account: AccountId) -> Explanation | None:
         """Explain an account as it is now; None when there is none.
@@ -122,8 +110,9 @@ class Explainer:
         condition = condition_of(dossier.account, own)
         observed = max((version.verdict.observed_at for version in watch.versions), default=None)
         next_look = self._next_look(watch.id) or watch.due_at
-        concerned = own is not None and own.may_be_our_fault
-        engagement = dossier.brake.engagement if concerned else None
+        engagement = dossier.brake.engagement
+        if engagement is not None and not self._concerns(engagement, own):
+            engagement = None
         return Explanation(
             dossier=dossier,
             condition=condition,
@@ -134,7 +123,7 @@ class Explainer:
             last_look=looks[-1].at if looks else observed,
             next_look=next_look,
             rewrap_waits_for=_what_rewrap_waits_for(dossier, versions),
-            advice=(*_about_brake(engagement, own), *self._advice(dossier.account, watch, versions)),
+            advice=(*about_brake(engagement, own), *self._adviser.advice(dossier.account, watch, versions)),
             keep=tuple(_kept(watch, versions, newest)),
         )
 
@@ -153,21 +142,37 @@ class Explainer:
         self, account: Account, watch: Watch, version: WrappingVersion, looks: tuple[Sighting, ...]
     ) -> VersionStanding:
         suspicion = version.verdict.suspicion
-        awaits = suspicion is not None and suspicion.held_since is None
         return VersionStanding(
             version=version,
             identifier=watch.key.at(version.version),
             wraps_account=version.id == account.wrapping_version,
             is_current=version.id == watch.current,
             looks=tuple((look, seen) for look in looks for seen in look.seen if seen.version == version.version),
-            confirmed_at=suspicion.since + confirm_after(suspicion.reason, self._policy)
-            if suspicion is not None and awaits
-            else None,
+            confirmed_at=self._confirmed_at(version),
             held_until=None
             if suspicion is None or suspicion.held_since is None
             else suspicion.held_since + self._policy.brake_max_hold,
             steady_at=self._steady_at(version),
         )
+
+    def _concerns(self, engagement: Engagement, own: VersionStanding | None) -> bool:
+        """Whether what is refused may be what the brake was engaged for: not what was denied long before."""
+        if own is None or not own.may_be_our_fault:
+            return False
+        verdict, policy = own.version.verdict, self._policy
+        round_ = policy.check_interval * (1 + policy.check_jitter) + policy.confirm_after
+        return verdict.suspicion is not None or verdict.since >= engagement.since - round_
+
+    def _confirmed_at(self, version: WrappingVersion) -> datetime | None:
+        """Say from when on a second denial confirms the first; that of another reason than a denied version's waits."""
+        verdict = version.verdict
+        suspicion = verdict.suspicion
+        if suspicion is None or suspicion.held_since is not None:
+            return None
+        wait = confirm_after(suspicion.reason, self._policy)
+        if verdict.outcome is Outcome.DENIED:
+            wait = max(wait, steadiness(verdict, self._policy, now=self._clock.now()))
+        return suspicion.since + wait
 
     def _steady_at(self, version: WrappingVersion) -> datetime | None:
         """Say from when on a version that came and went too often would count as usable, being seen so from now on."""
@@ -177,80 +182,12 @@ class Explainer:
             return None
         return (verdict.proving_since or now) + wait
 
-    def _advice(self, account: Account, watch: Watch, versions: tuple[VersionStanding, ...]) -> Iterator[Advice]:
-        """Give what to do about the version that wraps the account, the one it is to move to, and the warnings."""
-        told: set[Reason] = set()
-        for standing in sorted(versions, key=lambda one: not one.wraps_account):
-            if not (standing.wraps_account or standing.is_current):
-                continue
-            for about, reason in standing.troubles():
-                told.add(reason)
-                case = self._case(watch, standing)
-                made = remedy(reason, case)
-                if reason is Reason.TOKEN_UNAVAILABLE and (code := _last_code(standing)) is not None:
-                    made = replace(made, text=f"the identity {watch.identity} gets no token ({code}): {hint_of(code)}")
-                yield Advice(about, str(reason), standing.identifier, made)
-        own = next((one for one in versions if one.wraps_account), None)
-        if own is not None and account.damage is not None:
-            fault = AccountFault.ACCOUNT_KEY_DAMAGED
-            yield Advice("damage", str(fault), own.identifier, remedy(fault, self._case(watch, own)))
-        stated = account.reason
-        if own is not None and account.state is State.INACCESSIBLE and stated is not None and stated not in told:
-            made = remedy(stated, self._case(watch, own))
-            yield Advice("denial", str(stated), own.identifier, made)
-        for warning in watch.warnings:
-            key = watch.concerned(warning)
-            made = remedy_of_warning(warning.kind, self._case_of(watch, key, _said_of_get(versions)))
-            yield Advice("warning", str(warning.kind), key, made)
-
-    def _case(self, watch: Watch, standing: VersionStanding) -> Case:
-        seen = [answer for _, one in reversed(standing.looks) for answer in one.answers]
-        seen += standing.version.verdict.evidence
-        said = next((answer for answer in seen if answer.inner_code), None)
-        return self._case_of(watch, standing.identifier, said)
-
-    def _case_of(self, watch: Watch, key: KeyIdentifier, said: Evidence | None = None) -> Case:
-        identity = self._settings.identities.get(watch.identity, IdentitySettings())
-        return Case(
-            key,
-            watch.tenant,
-            watch.identity,
-            identity.client_id,
-            inner_code=None if said is None else said.inner_code,
-            address=None if said is None else said.address,
-            now=self._clock.now(),
-        )
-
-
-def _last_code(standing: VersionStanding) -> str | None:
-    """Give the code of what the last look met; None when there was none since the start."""
-    answers = standing.looks[-1][1].answers if standing.looks else ()
-    return next((answer.code for answer in answers if answer.code), None)
-
 
 def _newest(watch: Watch, looks: tuple[Sighting, ...]) -> KeyVersion | None:
     """Give the newest version of the key as far as it is known: what GET said last, or else what was adopted last."""
     if watch.key.version is not None:
         return None
     return next((look.newest for look in reversed(looks) if look.newest), watch.current_version.version)
-
-
-def _said_of_get(versions: tuple[VersionStanding, ...]) -> Evidence | None:
-    """Give what the last refusal of a GET rests on."""
-    seen = [answer for one in versions for _, sighted in reversed(one.looks) for answer in sighted.answers]
-    return next((answer for answer in seen if answer.operation.startswith("get") and answer.inner_code), None)
-
-
-def _about_brake(engagement: Engagement | None, own: VersionStanding | None) -> Iterator[Advice]:
-    """Give what to do about an engaged brake, before what the customer could do: it may be no doing of theirs."""
-    if engagement is None or own is None:
-        return
-    (_, reason), *_ = own.troubles()
-    first = "it may be our own fault: look at our identity, network and DNS before the customer does anything"
-    text = f"{first}. The brake is {why_engaged(engagement)}; {ways_out(engagement)}"
-    yield Advice(
-        "brake", str(reason), own.identifier, Remedy(Mender.OPERATOR, text, ("byokd brake status", "byokd doctor"))
-    )
 
 
 def _what_rewrap_waits_for(dossier: Dossier, versions: tuple[VersionStanding, ...]) -> str | None:
