@@ -87,6 +87,9 @@ async def test_what_is_held_by_hand_is_told_everywhere_and_a_release_says_what_f
     path.write_text("accounts:\n" + entry(vault["tenant"], name="late", key=f"{vault['url']}/keys/media"))
     assert (await apply(stage, path)).code == 0
     await byokd("brake", "engage", "--reason", "once more", environment=environment)
+    healthy = (await stage.service.ask("/status"))["components"]["brake"]
+    assert ": once more; no denial is held now" in healthy["message"]
+    assert healthy["hint"].startswith("it stays engaged until an operator ends it: `byokd brake release`")
     await stage.control.revoke("late-keys")
 
     async def holds_one() -> bool:

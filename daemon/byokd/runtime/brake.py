@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from byokd.domain.brake import Brake, BrakeMode, Customer, ReleaseCause, Ruling, Threshold
+from byokd.domain.brake import Brake, BrakeMode, Customer, EngagedBy, ReleaseCause, Ruling, Threshold
 from byokd.domain.decide import Decision, Look, decide
 from byokd.domain.holding import begins_suspicion, ends_hold, held_now, postponed
 from byokd.domain.identifiers import WatchId
@@ -14,7 +14,7 @@ from byokd.domain.verdict import Policy, Watch
 from byokd.domain.vocabulary import Outcome
 from byokd.ports import Clock, Store
 from byokd.ports.brake import BrakeReport, BrakeTerms
-from byokd.runtime.brake_words import sentence
+from byokd.runtime.brake_words import condition, ways_out
 from byokd.runtime.health import Component, Health
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.sampling import LatelyLooked
@@ -206,7 +206,11 @@ class Brakeman:
     def _show(self, report: BrakeReport) -> None:
         self._engaged = True
         self._metrics.brake_engaged.set(1)
-        self._health.show_trouble(Component.BRAKE, sentence(report, self._settings), hint=HINT)
+        engagement = report.brake.engagement
+        if engagement is None:
+            return
+        hint = ways_out(engagement) if engagement.by is EngagedBy.OPERATOR else HINT
+        self._health.show_trouble(Component.BRAKE, condition(report, engagement, self._settings), hint=hint)
 
     def _show_well(self) -> None:
         self._engaged = False

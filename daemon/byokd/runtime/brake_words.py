@@ -26,6 +26,11 @@ def holding(report: BrakeReport, settings: BrakeSettings) -> str:
     return f"denials held: {report.held} ({of}), the first until {first}"
 
 
+def condition(report: BrakeReport, engagement: Engagement, settings: BrakeSettings) -> str:
+    """Say of an engaged brake why it is, and what it holds."""
+    return f"{why_engaged(engagement)}; {holding(report, settings)}"
+
+
 def why_engaged(engagement: Engagement) -> str:
     """Say who or what engaged it, since when and why; of an operator's, in the operator's words."""
     if engagement.by is EngagedBy.OPERATOR:

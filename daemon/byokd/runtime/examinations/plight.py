@@ -13,7 +13,7 @@ from byokd.ports import StoreUnavailableError
 from byokd.ports.brake import BrakeReport
 from byokd.ports.examining import AccountsAlike, Plight, StoreLook
 from byokd.records import Failing
-from byokd.runtime.brake_words import holding, ways_out, why_engaged
+from byokd.runtime.brake_words import condition, ways_out
 from byokd.runtime.examinations.azure import VAULTS, named
 from byokd.runtime.findings import Finding, bad, ok, warn
 from byokd.settings import BrakeSettings
@@ -46,7 +46,7 @@ def _of_brake(report: BrakeReport, settings: BrakeSettings) -> Finding:
     engagement = report.brake.engagement
     if engagement is None:
         return ok(BRAKE, "not engaged")
-    said, end = f"{why_engaged(engagement)}; {holding(report, settings)}", ways_out(engagement)
+    said, end = condition(report, engagement, settings), ways_out(engagement)
     if engagement.by is EngagedBy.OPERATOR:
         return warn(BRAKE, said, hint=end)
     return bad(BRAKE, said, hint=f"{_OURS_FIRST}; {end}")
