@@ -64,12 +64,30 @@ def test_a_brake_that_an_operator_engaged_is_told_with_reason_and_ways_out() -> 
     assert "`byokd brake confirm`" in str(brake.hint)
 
 
-@pytest.mark.parametrize(("mode", "words"), [("hold", "denials held: 3"), ("observe", "it only observes")])
-def test_a_brake_that_the_tally_engaged_is_bad_in_any_mode(mode: str, words: str) -> None:
+def test_a_brake_that_an_operator_took_over_is_told_with_both_reasons() -> None:
+    brake, _ = examined(WELL, brake=engaged(EngagedBy.OPERATOR, "on call took over", FOUND, held=3))
+    assert brake.found.startswith(
+        "engaged since 2026-03-01T12:00:00.000Z, first by itself, then by an operator: on call took over (3 of 4 "
+        "vaults were suspected at once (AccessDenied), among all customers); denials held: 3"
+    )
+    assert str(brake.hint).startswith("it stays engaged until an operator ends it")
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "end"),
+    [
+        ("hold", "denials held: 3", "`byokd brake release` discards what it holds"),
+        ("observe", "it only observes", "`byokd brake release` ends it"),
+    ],
+)
+def test_a_brake_that_the_tally_engaged_is_bad_in_any_mode(mode: str, words: str, end: str) -> None:
     brake, _ = examined(WELL, brake=engaged(EngagedBy.TALLY, finding=FOUND, held=3), mode=mode)
     assert brake.grade is Grade.BAD
     assert "3 of 4 vaults were suspected at once (AccessDenied), among all customers" in brake.found
+    assert brake.found.startswith("engaged by itself since 2026-03-01T12:00:00.000Z, for it may be our own fault: ")
     assert words in brake.found
+    assert end in str(brake.hint)
+    assert ("holds" in str(brake.hint)) is (mode == "hold")
     assert str(brake.hint).startswith("look at our identity, network and DNS first")
 
 

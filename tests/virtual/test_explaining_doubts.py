@@ -146,6 +146,10 @@ async def test_a_brake_that_the_tally_engaged_is_told_with_what_was_found(make_w
         assert "so many customers are refused that it may be our own fault" in found["means"]
         assert "vaults were suspected at once (AccessDenied), among all customers" in found["brake"]["why"]
         assert "it lets go by itself when nothing that it met is refused any more" in found["remedies"][0]["text"]
+        await world.service.brakeman.engage("on call took over")
+        taken = await document(world, account)
+        assert ", first by itself, then by an operator: on call took over (" in taken["brake"]["why"]
+        assert "so many customers are refused that it may be our own fault" in taken["means"]
         mend_credential(customers)
         await until(lambda: is_well(world, account), seconds=6 * MINUTE)
         assert (await document(world, account))["brake"] is None
@@ -167,6 +171,7 @@ async def test_a_brake_that_only_observes_is_told_and_holds_nothing(make_world: 
     assert found["remedies"][0]["about"] == "brake"
     assert "(it only observes)" in text_of(found)
     assert "brake release" not in found["until"]
+    assert "discards what it holds" not in found["remedies"][0]["text"]
 
 
 async def test_a_key_that_was_made_anew_is_not_to_stay_enabled_and_not_to_be_recovered(world: World) -> None:

@@ -80,13 +80,13 @@ class Adviser:
         )
 
 
-def about_brake(engagement: Engagement | None, own: VersionStanding | None) -> Iterator[Advice]:
+def about_brake(engagement: Engagement | None, own: VersionStanding | None, *, holds: bool) -> Iterator[Advice]:
     """Give what to do about an engaged brake, before what the customer could do: it may be no doing of theirs."""
     if engagement is None or own is None:
         return
     (_, reason), *_ = own.troubles()
     first = "it may be our own fault: look at our identity, network and DNS before the customer does anything"
-    text = f"{first}. The brake is {why_engaged(engagement)}; {ways_out(engagement)}"
+    text = f"{first}. The brake is {why_engaged(engagement)}; {ways_out(engagement, holds=holds)}"
     yield Advice(
         "brake", str(reason), own.identifier, Remedy(Mender.OPERATOR, text, ("byokd brake status", "byokd doctor"))
     )

@@ -143,7 +143,7 @@ def _held(case: Situation) -> Bearing:
         why = "the brake held it back, and does not any more"
         until = f"{until}; the next refusal counts: the account becomes Inaccessible"
     else:
-        by_hand = engagement.by is EngagedBy.OPERATOR
+        by_hand = engagement.by is EngagedBy.OPERATOR and engagement.finding is None
         cause = "an operator engaged it" if by_hand else "so many customers are refused that it may be our own fault"
         why = f"the brake holds it back, because {cause}"
         until = (

@@ -209,7 +209,7 @@ class Brakeman:
         engagement = report.brake.engagement
         if engagement is None:
             return
-        hint = ways_out(engagement) if engagement.by is EngagedBy.OPERATOR else HINT
+        hint = ways_out(engagement, holds=True) if engagement.by is EngagedBy.OPERATOR else HINT
         self._health.show_trouble(Component.BRAKE, condition(report, engagement, self._settings), hint=hint)
 
     def _show_well(self) -> None:

@@ -33,9 +33,10 @@ def condition(report: BrakeReport, engagement: Engagement, settings: BrakeSettin
 
 def why_engaged(engagement: Engagement) -> str:
     """Say who or what engaged it, since when and why; of an operator's, in the operator's words."""
-    if engagement.by is EngagedBy.OPERATOR:
-        return f"{_engaged(engagement)}: {engagement.message}"
-    return f"{_engaged(engagement)}: {found(engagement)}"
+    tally = found(engagement)
+    if engagement.by is not EngagedBy.OPERATOR:
+        return f"{_engaged(engagement)}: {tally}"
+    return f"{_engaged(engagement)}: {engagement.message}" + (f" ({tally})" if tally else "")
 
 
 def found(engagement: Engagement) -> str:
@@ -49,20 +50,27 @@ def found(engagement: Engagement) -> str:
     return f"{share} were suspected at once ({', '.join(finding.reasons)}), among {whose}"
 
 
-def ways_out(engagement: Engagement) -> str:
-    """Say what ends it."""
-    words = (
-        "`byokd brake release` discards what it holds (a vault that still refuses is suspected anew), `byokd brake "
-        "confirm` applies it"
-    )
+def ways_out(engagement: Engagement, *, holds: bool) -> str:
+    """Say what ends it; `holds` tells whether it holds denials back, or only observes."""
+    words = "`byokd brake release` ends it, and so does `byokd brake confirm`, where the customers really revoked"
+    if holds:
+        words = (
+            "`byokd brake release` discards what it holds (a vault that still refuses is suspected anew), `byokd brake "
+            "confirm` applies it"
+        )
     if engagement.by is EngagedBy.OPERATOR:
         return f"it stays engaged until an operator ends it: {words}"
     return f"it lets go by itself when nothing that it met is refused any more; {words}"
 
 
 def _engaged(engagement: Engagement) -> str:
-    who = "by an operator" if engagement.by is EngagedBy.OPERATOR else "because of our own fault, as it seems"
-    return f"engaged {who} since {instant(engagement.since)}"
+    since = f"since {instant(engagement.since)}"
+    if engagement.by is not EngagedBy.OPERATOR:
+        return f"engaged by itself {since}, for it may be our own fault"
+    if engagement.finding is not None:
+        # An order keeps the time of what it takes over.
+        return f"engaged {since}, first by itself, then by an operator"
+    return f"engaged by an operator {since}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -85,6 +85,7 @@ class Explainer:
         self._clock = clock
         self._policy = policy
         self._settings = settings
+        self._mode = BrakeMode(settings.brake.mode)
         self._adviser = Adviser(settings.identities, clock)
 
     async def explain(self, account: AccountId) -> Explanation | None:
@@ -123,7 +124,10 @@ class Explainer:
             last_look=looks[-1].at if looks else observed,
             next_look=next_look,
             rewrap_waits_for=_what_rewrap_waits_for(dossier, versions),
-            advice=(*about_brake(engagement, own), *self._adviser.advice(dossier.account, watch, versions)),
+            advice=(
+                *about_brake(engagement, own, holds=dossier.brake.holds(self._mode)),
+                *self._adviser.advice(dossier.account, watch, versions),
+            ),
             keep=tuple(_kept(watch, versions, newest)),
         )
 
@@ -132,7 +136,7 @@ class Explainer:
             account=dossier.account,
             own=own,
             brake=dossier.brake,
-            mode=BrakeMode(self._settings.brake.mode),
+            mode=self._mode,
             policy=self._policy,
             max_plaintext_age=self._settings.values.max_plaintext_age,
             next_look=next_look,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from byokd.domain.accounts import instant
-from byokd.domain.brake import EngagedBy
+from byokd.domain.brake import BrakeMode, EngagedBy
 from byokd.domain.identifiers import VaultHost
 from byokd.domain.vocabulary import Reason
 from byokd.ports import StoreUnavailableError
@@ -46,7 +46,10 @@ def _of_brake(report: BrakeReport, settings: BrakeSettings) -> Finding:
     engagement = report.brake.engagement
     if engagement is None:
         return ok(BRAKE, "not engaged")
-    said, end = condition(report, engagement, settings), ways_out(engagement)
+    said, end = (
+        condition(report, engagement, settings),
+        ways_out(engagement, holds=report.brake.holds(BrakeMode(settings.mode))),
+    )
     if engagement.by is EngagedBy.OPERATOR:
         return warn(BRAKE, said, hint=end)
     return bad(BRAKE, said, hint=f"{_OURS_FIRST}; {end}")
