@@ -128,7 +128,10 @@ def test_vaults_that_refuse_or_fail_are_named() -> None:
 
 
 def test_without_a_daemon_it_is_said_how_old_that_may_be() -> None:
-    assert {one.found.endswith("(as last stored: no daemon runs)") for one in examined(WELL, answers=False)} == {True}
+    calm = examined(WELL, answers=False)
+    assert {(one.found.endswith("(as last stored: no daemon runs)"), one.hint) for one in calm} == {(True, None)}
+    _, trouble = examined(alike(1, denied=Reason.KEY_DISABLED), answers=False)
+    assert str(trouble.hint).startswith("start byokd; then: byokd accounts list shows which")
 
 
 def test_without_a_database_nothing_is_said() -> None:

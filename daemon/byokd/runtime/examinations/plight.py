@@ -39,7 +39,13 @@ def examine_plight(
     findings = [_of_brake(found.brake, settings), *_of_accounts(found), *_of_vaults(found)]
     if daemon_answers:
         return findings
-    return [replace(one, found=f"{one.found} (as last stored: no daemon runs)") for one in findings]
+    return [_as_stored(one) for one in findings]
+
+
+def _as_stored(finding: Finding) -> Finding:
+    """Say that it may have changed since, and that the commands of the hint ask a daemon."""
+    hint = None if finding.hint is None else f"start byokd; then: {finding.hint}"
+    return replace(finding, found=f"{finding.found} (as last stored: no daemon runs)", hint=hint)
 
 
 def _of_brake(report: BrakeReport, settings: BrakeSettings) -> Finding:
