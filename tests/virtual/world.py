@@ -26,11 +26,11 @@ from byokd.domain.identifiers import AccountId, KeyIdentifier
 from byokd.domain.payload import Payload
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import State
-from byokd.ports import Auditor, BusMessage, BusUnavailableError, Ids, KeyTarget, StoreUnavailableError
+from byokd.ports import Auditor, BusMessage, BusUnavailableError, Ids, KeyTarget, StoreUnavailableError, VaultRegistry
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
-from byokd.runtime.service import Outside, Service
+from byokd.runtime.service import Outside, Service, Unregistered
 from byokd.settings import Settings
 from store.builders import CountingIds, finish
 from store.memory import empty_inline
@@ -242,6 +242,7 @@ class World:
         self.ids = CountingIds()
         self.vaults = SimulatedVaults(self.clock, seed=seed)
         self.bus = MemoryBus()
+        self.registry: VaultRegistry = Unregistered()
         self.sealer = AesGcmSealer(FileServiceKeys(service_keys), self.randomness)
         self.cipher = HkdfAccountCipher(self.randomness)
         self.auditor = HmacAuditor(FileServiceKeys(service_keys))
@@ -316,6 +317,7 @@ class World:
             randomness=self.randomness,
             ids=self.ids,
             manager=SystemdNotifier({}),
+            registry=self.registry,
         )
         return Service(self.settings, outside, before=before)
 

@@ -100,6 +100,17 @@ def access(name: str, kind: str) -> None:
     act(lambda control: control.change_vault(name, access=Access(kind)), say_vault)
 
 
+@vault.command("set")
+@click.argument("name")
+@click.option("--region", metavar="NAME")
+@click.option("--soft-delete/--no-soft-delete", default=None)
+@click.option("--purge-protection/--no-purge-protection", default=None)
+@json_option
+def set_vault(name: str, **change: object) -> None:
+    """Change what is set of a vault; in Azure some of this takes a new vault of the same name."""
+    act(lambda control: control.change_vault(name, **given(change)), say_vault)
+
+
 @vault.command("reader")
 @click.argument("name")
 @click.argument("state", type=click.Choice(["on", "off"]))

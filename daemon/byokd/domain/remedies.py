@@ -80,6 +80,8 @@ _WARNINGS: Mapping[WarningKind, Recipe] = {
     WarningKind.NEAR_EXPIRY: keys.rotate,
     WarningKind.PINNED_VERSION_SUPERSEDED: keys.follow,
     WarningKind.PURGE_PROTECTION_OFF: access.protect,
+    WarningKind.SOFT_DELETE_OFF: access.keep_deleted,
+    WarningKind.VAULT_ELSEWHERE: access.bring_together,
 }
 
 __all__ = ["Case", "Mender", "Remedy", "remedy", "remedy_of_warning", "tagging"]

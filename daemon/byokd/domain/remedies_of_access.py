@@ -141,3 +141,23 @@ def protect(case: Case) -> Remedy:
         f"az keyvault update {vault_name(case)} --enable-purge-protection true",
         portal=place(case, "Properties", "Purge protection: Enable"),
     )
+
+
+def keep_deleted(case: Case) -> Remedy:
+    """Of `SoftDeleteOff`."""
+    return customer(
+        f"switch soft-delete of the vault {word(vault(case))} on: without it what is deleted is gone at once",
+        f"az keyvault update {vault_name(case)} --set properties.enableSoftDelete=true",
+        portal=place(case, "Properties"),
+    )
+
+
+def bring_together(case: Case) -> Remedy:
+    """Of `VaultElsewhere`."""
+    return customer(
+        f"let the account and the vault {word(vault(case))} be in one region: have the account use a key in a vault "
+        "of its own region, or its location corrected where that is written wrongly",
+        f"az keyvault show {vault_name(case)} --query location",
+        'byokd accounts apply --file "${FILE:?accounts file with the new keyIdentifier or location}"',
+        portal=place(case, "Overview"),
+    )

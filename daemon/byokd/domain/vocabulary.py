@@ -84,6 +84,8 @@ class WarningKind(StrEnum):
     NEAR_EXPIRY = "NearExpiry"
     PINNED_VERSION_SUPERSEDED = "PinnedVersionSuperseded"
     PURGE_PROTECTION_OFF = "PurgeProtectionOff"
+    SOFT_DELETE_OFF = "SoftDeleteOff"
+    VAULT_ELSEWHERE = "VaultElsewhere"
 
 
 class DetectedBy(StrEnum):
@@ -112,6 +114,8 @@ class EventType(StrEnum):
     KEY_VERSION_RETIRED = "byokd.key.version-retired"
     KEY_NEWEST_VERSION_UNUSABLE = "byokd.key.newest-version-unusable"
     KEY_PURGE_PROTECTION_OFF = "byokd.key.purge-protection-off"
+    KEY_SOFT_DELETE_OFF = "byokd.key.soft-delete-off"
+    KEY_VAULT_ELSEWHERE = "byokd.key.vault-elsewhere"
     KEY_NEAR_EXPIRY = "byokd.key.near-expiry"
     KEY_EXPIRED = "byokd.key.expired"
     SERVICE_AUDIT_HEADS = "byokd.service.audit-heads"

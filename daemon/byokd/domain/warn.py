@@ -16,10 +16,14 @@ from byokd.domain.vocabulary import EventType, RefusalKind, WarningKind
 EVENTS: Mapping[WarningKind, EventType] = {
     WarningKind.NEWEST_VERSION_UNUSABLE: EventType.KEY_NEWEST_VERSION_UNUSABLE,
     WarningKind.PURGE_PROTECTION_OFF: EventType.KEY_PURGE_PROTECTION_OFF,
+    WarningKind.SOFT_DELETE_OFF: EventType.KEY_SOFT_DELETE_OFF,
+    WarningKind.VAULT_ELSEWHERE: EventType.KEY_VAULT_ELSEWHERE,
     WarningKind.KEY_EXPIRED: EventType.KEY_EXPIRED,
     WarningKind.NEAR_EXPIRY: EventType.KEY_NEAR_EXPIRY,
 }
 """What is published when a warning begins. The others are shown wherever the watch and its accounts are."""
+
+PURGEABLE = "purge protection is off: a deleted key can be purged at once, and with it all that it wrapped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,16 @@ def purge_protection_off(sight: Sight) -> Iterable[WatchWarning]:
     return () if warning is None else (warning,)
 
 
+def soft_delete_off(sight: Sight) -> Iterable[WatchWarning]:
+    """Only ARM tells (`requirements.py`); a look at the key keeps it."""
+    return sight.before(WarningKind.SOFT_DELETE_OFF)
+
+
+def vault_elsewhere(sight: Sight) -> Iterable[WatchWarning]:
+    """As `soft_delete_off`."""
+    return sight.before(WarningKind.VAULT_ELSEWHERE)
+
+
 RULES: tuple[Rule, ...] = (
     newest_version_unusable,
     new_versions_unseen,
@@ -157,6 +171,8 @@ RULES: tuple[Rule, ...] = (
     key_not_yet_valid,
     near_expiry,
     purge_protection_off,
+    soft_delete_off,
+    vault_elsewhere,
 )
 """One rule per kind of warning, in the order in which warnings are shown."""
 
@@ -179,7 +195,7 @@ def of_purging(facts: KeyFacts) -> WatchWarning | None:
     if facts.recovery_level is None:
         message = "the vault does not say whether purge protection is on"
     elif "Purgeable" in facts.recovery_level:
-        message = "purge protection is off: a deleted key can be purged at once, and with it all that it wrapped"
+        message = PURGEABLE
     else:
         return None
     return WatchWarning(WarningKind.PURGE_PROTECTION_OFF, None, message)

@@ -88,7 +88,7 @@ class ArmService:
         properties: dict[str, object] = {
             "tenantId": vault.tenant_id,
             "vaultUri": f"https://{vault.host}/",
-            "enableSoftDelete": True,
+            "enableSoftDelete": vault.soft_delete,
             "softDeleteRetentionInDays": vault.soft_delete_days,
             "enableRbacAuthorization": vault.access is Access.ROLES,
             "accessPolicies": _policies(vault, self._world.clock()),

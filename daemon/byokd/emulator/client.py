@@ -77,7 +77,7 @@ class ControlClient(SubscriptionCalls):
         return cast("VaultState", await self._send("GET", _vault(name)))
 
     async def change_vault(self, name: str, **change: Unpack[VaultChange]) -> VaultState:
-        """Network settings, who decides over it, tenant, or how long deletions take to show."""
+        """Network settings, who decides over it, what is set of it, tenant, or how long deletions take to show."""
         return cast("VaultState", await self._send("PATCH", _vault(name), change))
 
     async def delete_vault(self, name: str) -> VaultState:

@@ -52,6 +52,9 @@ class ChangeVault(Command):
     network: Network | None = None
     access: Access | None = None
     tenant: Guid | None = None
+    region: str | None = None
+    soft_delete: bool | None = None
+    purge_protection: bool | None = None
     settle_seconds: Annotated[float | None, Field(ge=0)] = None
 
 

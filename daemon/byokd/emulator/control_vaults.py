@@ -60,12 +60,15 @@ class VaultControl:
         return self._vault(self._named(request))
 
     async def change_vault(self, request: web.Request) -> web.Response:
-        """Network, who decides over it, tenant, or how long deletions take to show."""
+        """Whatever is given. Purge protection, soft-delete and region too, which in Azure only a new vault changes."""
         vault, change = self._named(request), await read_command(request, commands.ChangeVault)
         moved = change.access not in (None, vault.access)
         vault.network = vault.network if change.network is None else change.network
         vault.access = vault.access if change.access is None else change.access
         vault.tenant_id = vault.tenant_id if change.tenant is None else self._world.tenant(change.tenant)
+        vault.region = vault.region if change.region is None else change.region
+        vault.soft_delete = vault.soft_delete if change.soft_delete is None else change.soft_delete
+        vault.purge_protection = vault.purge_protection if change.purge_protection is None else change.purge_protection
         vault.settle_seconds = vault.settle_seconds if change.settle_seconds is None else change.settle_seconds
         if change.model_fields_set - {"settle_seconds"}:
             resources.vault_written(self._world, vault)

@@ -56,6 +56,7 @@ class VaultState(TypedDict):
     tenant: str
     region: str
     resource_id: str
+    soft_delete: bool
     soft_delete_days: int
     purge_protection: bool
     recovery_level: str
@@ -160,6 +161,9 @@ class VaultChange(TypedDict, total=False):
     network: Network
     access: Access
     tenant: str
+    region: str
+    soft_delete: bool
+    purge_protection: bool
     settle_seconds: float
 
 

@@ -100,6 +100,7 @@ class Vault:
     subscription_id: str
     resource_group: str
     soft_delete_days: int = 90
+    soft_delete: bool = True
     purge_protection: bool = False
     settle_seconds: float = 0.0
     network: Network = Network.OPEN
@@ -126,6 +127,8 @@ class Vault:
     @property
     def recovery_level(self) -> str:
         """The `recoveryLevel` of every key: no `Purgeable` in it means purge protection."""
+        if not self.soft_delete:
+            return "Purgeable"
         level = "Recoverable" if self.purge_protection else "Recoverable+Purgeable"
         return level if self.soft_delete_days == 90 else f"Customized{level}"  # noqa: PLR2004 - the service's default
 
@@ -201,13 +204,14 @@ class Vault:
         return version
 
     def delete_key(self, name: str, now: float) -> Key:
-        """Soft-delete a key; Refusal when there is none."""
+        """Soft-delete a key, or without soft-delete drop it; Refusal when there is none."""
         if self.find(name, now) is None:
             raise refusals.key_not_found(name)
         key = self.keys.pop(name.lower())
         key.deleted, key.settled = int(now), now + self.settle_seconds
         key.purges = int(now) + self.soft_delete_days * DAY_SECONDS
-        self.deleted_keys[name.lower()] = key
+        if self.soft_delete:
+            self.deleted_keys[name.lower()] = key
         return key
 
     def recover_key(self, name: str, now: float) -> Key:

@@ -35,7 +35,7 @@ def attributes(vault: Vault, version: KeyVersion) -> Document:
         "created": version.created,
         "updated": version.updated,
         "recoveryLevel": vault.recovery_level,
-        "recoverableDays": vault.soft_delete_days,
+        "recoverableDays": vault.soft_delete_days if vault.soft_delete else 0,
         "exportable": False,
         "hsmPlatform": "2" if hsm else "0",
     }
@@ -128,6 +128,7 @@ def vault_state(world: World, vault: Vault) -> VaultState:
         "tenant": vault.tenant_id,
         "region": vault.region,
         "resource_id": vault.resource_id,
+        "soft_delete": vault.soft_delete,
         "soft_delete_days": vault.soft_delete_days,
         "purge_protection": vault.purge_protection,
         "recovery_level": vault.recovery_level,

@@ -97,11 +97,13 @@ class World:
         return vault
 
     def delete_vault(self, name: str) -> Vault:
-        """Soft-delete a vault: its name no longer leads anywhere."""
+        """Soft-delete a vault, or without soft-delete drop it: its name no longer leads anywhere."""
         vault = self.vault(name)
         if vault.deleted is not None:
             raise WorldError(f"the vault {name!r} is deleted already", "recover or purge it")
         vault.deleted = int(self.clock())
+        if not vault.soft_delete:
+            del self.vaults[vault.name]
         return vault
 
     def recover_vault(self, name: str) -> Vault:

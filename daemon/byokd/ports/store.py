@@ -11,6 +11,7 @@ from byokd.domain.identifiers import AccountId, VaultHost, WatchId, WrappingVers
 from byokd.domain.values import ValueInfo, ValueRef
 from byokd.domain.verdict import Watch
 from byokd.ports.brake import BrakeStore
+from byokd.ports.requirements import RequirementStore
 from byokd.ports.vault import KeyTarget
 from byokd.records import (
     Census,
@@ -123,7 +124,7 @@ class SealedStore(Protocol):
         ...
 
 
-class Store(SealedStore, BrakeStore, Protocol):
+class Store(SealedStore, BrakeStore, RequirementStore, Protocol):
     """What byokd knows. Each method is one transaction; state and its events are committed together.
 
     Obligations: every method may raise StoreUnavailableError, after which the outcome of a write is unknown and must be

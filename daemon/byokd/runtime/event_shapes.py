@@ -153,6 +153,8 @@ EVENT_DATA: Mapping[EventType, type[Shape]] = MappingProxyType(
         EventType.KEY_VERSION_RETIRED: KeyData,
         EventType.KEY_NEWEST_VERSION_UNUSABLE: KeyWarningData,
         EventType.KEY_PURGE_PROTECTION_OFF: KeyWarningData,
+        EventType.KEY_SOFT_DELETE_OFF: KeyWarningData,
+        EventType.KEY_VAULT_ELSEWHERE: KeyWarningData,
         EventType.KEY_NEAR_EXPIRY: NearExpiryData,
         EventType.KEY_EXPIRED: KeyWarningData,
         EventType.SERVICE_AUDIT_HEADS: AuditHeadsData,

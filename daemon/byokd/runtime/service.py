@@ -47,6 +47,7 @@ from byokd.runtime.publisher import Publisher
 from byokd.runtime.rationing import Priority, Rations
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.repairing import Repairer
+from byokd.runtime.requirements import Requirements
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
@@ -245,6 +246,14 @@ class Service:
             policy=policy(checks, self.settings.brake),
             settings=self.settings,
         )
+        self.requirements = Requirements(
+            self.store,
+            self.outside.registry,
+            clock=self.clock,
+            randomness=self.outside.randomness,
+            settings=self.settings.arm,
+            on_change=self._requirements_changed,
+        )
         self.brakeman.ask_by(SecondOpinions(self.scheduler, self.clock, apart=checks.confirm_after))
 
     def _join_account_keys(self) -> None:
@@ -388,6 +397,7 @@ class Service:
                 NamedTask("observer", self.observer.run),
                 NamedTask("own-faults", self.own_faults.run),
                 NamedTask("housekeeper", self.housekeeper.run),
+                NamedTask("requirements", self.requirements.run),
                 NamedTask("auditing", self.auditing.run),
                 NamedTask("reporter", self.reporter.run),
             ],
@@ -433,9 +443,14 @@ class Service:
     async def _watch_changed(self, watch: WatchId) -> None:
         await self.scheduler.refresh(watch)
 
+    async def _requirements_changed(self, watch: WatchId) -> None:
+        await self.scheduler.refresh(watch)
+        self.publisher.notify()
+
     async def _accounts_changed(self, watch: WatchId | None) -> None:
         if watch is not None:
             await self.scheduler.refresh(watch)
+            self.requirements.soon(watch)
         self.rewrapper.notify()
         self.publisher.notify()
 

@@ -175,9 +175,10 @@ class RegistrationSettings(_Group):
 
 
 class ArmSettings(_Group):
-    """Azure Resource Manager, asked at a registration for the vault's region, soft-delete and purge protection.
+    """Azure Resource Manager, asked for a vault's region, soft-delete and purge protection.
 
-    The account's identity is asked with; it has to be *Reader* of the vault. Where nothing is told nothing is refused.
+    At a registration, and from time to time afterwards. The account's identity is asked with; it has to be *Reader* of
+    the vault. Where nothing is told nothing is refused, and no warning changes.
     """
 
     enabled: bool = False
@@ -188,6 +189,10 @@ class ArmSettings(_Group):
 
     deadline: Duration = timedelta(seconds=5)
     """For all that is asked of one vault. When it has passed, the registration goes on without."""
+
+    interval: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(days=1)
+    """Between two times that ARM is asked about the vault of keys in use: what it lacks then is a warning. A day,
+    because what changes there changes seldom, and ARM's limits are per subscription and shared with its owner."""
 
 
 class CheckSettings(_Group):

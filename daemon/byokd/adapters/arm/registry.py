@@ -35,7 +35,8 @@ ENDPOINTS: Final = {
 
 KEPT_SECONDS: Final = 60.0
 MOST_KEPT: Final = 1000
-"""Answers are kept a minute, some 300 bytes each: the accounts of one vault are applied one after the other."""
+"""Answers are kept a minute, or half of `arm.interval` where that is less, some 300 bytes each: the accounts of one
+vault are applied one after the other."""
 
 _LIST: Final = "2021-04-01"
 _VAULT: Final = "2023-07-01"
@@ -96,6 +97,7 @@ class ArmRegistry:
         self._tokens = tokens
         self._settings = settings
         self._clock = clock
+        self._kept_seconds = min(KEPT_SECONDS, settings.interval.total_seconds() / 2)
         self._kept: OrderedDict[_Place, tuple[float, VaultProperties | None]] = OrderedDict()
 
     async def vault(self, target: KeyTarget, *, subscription: str) -> VaultProperties | None:
@@ -109,7 +111,7 @@ class ArmRegistry:
         if kept is not None and now < kept[0]:
             return kept[1]
         told = await self._bounded(target, subscription, endpoint)
-        self._kept[place] = self._clock.monotonic() + KEPT_SECONDS, told
+        self._kept[place] = self._clock.monotonic() + self._kept_seconds, told
         self._kept.move_to_end(place)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)

@@ -28,6 +28,7 @@ from byokd.adapters.sql.chain import Recorder
 from byokd.adapters.sql.dossier import dossier
 from byokd.adapters.sql.engine import memory_engine, prepare_file
 from byokd.adapters.sql.errors import wrong_schema
+from byokd.adapters.sql.requirements import SqlRequirementStore
 from byokd.adapters.sql.runners import Database, InlineRunner, Runner, ThreadedRunner, transact
 from byokd.adapters.sql.sealed_store import SqlSealedStore
 from byokd.adapters.sql.sqlite_file import SqliteFile
@@ -163,7 +164,7 @@ def _offline(settings: StoreSettings) -> Iterator[Database]:
         database.release()
 
 
-class SqlStore(SqlSealedStore, SqlBrakeStore):
+class SqlStore(SqlSealedStore, SqlBrakeStore, SqlRequirementStore):
     """What byokd knows, in an SQL database. Obligations and errors of each method: see `byokd.ports.Store`."""
 
     def __init__(self, runner: Runner, recorder: Recorder, *, open_it: Callable[[], None] = lambda: None) -> None:

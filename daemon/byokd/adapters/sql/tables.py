@@ -43,6 +43,8 @@ metadata = MetaData(
 class VaultColumns(TypedColumns):
     """A vault, the replica that holds it, and the epoch that fences its writes.
 
+    `asked_at` is when ARM was last asked about it, of itself.
+
     While it fails or throttles: why, the present wait, and when it is tried again; all null otherwise. This is kept
     with the vault and not computed from its watches' verdicts: `unverified_since` says since when one watch was not
     verified, which a vault that answered another watch a moment ago survives; and no verdict knows what a vault asked
@@ -55,6 +57,7 @@ class VaultColumns(TypedColumns):
     failing_reason: Named[str | None]
     backoff_ms: Named[int | None]
     next_try_at: Named[datetime | None] = Column(Instant)
+    asked_at: Named[datetime | None] = Column(Instant)
 
 
 class ReplicaColumns(TypedColumns):

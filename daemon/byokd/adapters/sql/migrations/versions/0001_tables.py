@@ -50,6 +50,7 @@ def _vaults() -> None:
         sa.Column("failing_reason", sa.String),
         sa.Column("backoff_ms", sa.Integer),
         sa.Column("next_try_at", _INSTANT),
+        sa.Column("asked_at", _INSTANT),
         sa.PrimaryKeyConstraint("host", name="pk_vaults"),
     )
 
