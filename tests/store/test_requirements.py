@@ -8,7 +8,7 @@ from byokd.domain.identifiers import KeyIdentifier, VaultHost
 from byokd.domain.verdict import WatchWarning
 from byokd.domain.vocabulary import EventType, WarningKind
 from byokd.ports.requirements import Turn
-from store.builders import KEY, Stage, account_id, at, placement, spec
+from store.builders import KEY, Stage, account_id, at, placement, spec, target
 
 LATER = KeyIdentifier(VaultHost("later.vault.azure.net"), "media")
 
@@ -29,7 +29,9 @@ async def test_the_vault_that_waits_the_longest_comes_first_and_then_nobody(stag
 
 async def test_a_vault_that_nobody_uses_any_more_is_not_asked_about(stage: Stage) -> None:
     await stage.create()
-    await stage.store.delete_account(account_id(), now=at(1))
+    account = await stage.account()
+    await stage.store.update_account(account, spec(key=None), placement(key=None), now=at(1))
+    assert await stage.store.find_watch(target()) is not None, "it lingers"
     assert (await stage.store.next_to_ask(before=at(9))).host is None
     assert await stage.store.occupants(KEY.host) == []
     await stage.store.record_asked(VaultHost("gone.vault.azure.net"), now=at(1))
