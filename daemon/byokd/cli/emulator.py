@@ -24,6 +24,7 @@ from byokd.cli.emulator_control import (
     say_state,
     say_vault,
 )
+from byokd.cli.emulator_roles import role
 from byokd.cli.emulator_subscriptions import subscription
 from byokd.cli.emulator_vaults import key, vault
 from byokd.emulator.vocabulary import (
@@ -86,6 +87,7 @@ def run(tls_port: int, http_port: int, state_dir: Path | None, key_pool: int | N
 
 emulator.add_command(vault)
 emulator.add_command(key)
+emulator.add_command(role)
 emulator.add_command(subscription)
 
 

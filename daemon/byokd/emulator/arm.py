@@ -1,4 +1,4 @@
-"""Azure Resource Manager, as far as vaults go: finding one by its name, and reading it. For readers only."""
+"""Azure Resource Manager, as far as vaults go: finding one by its name, reading it, and who has which role there."""
 
 import re
 import uuid
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
+from byokd.emulator.arm_roles import ArmRoles, operation_of, place_of
 from byokd.emulator.exchange import Answer, Asked
 from byokd.emulator.faults import Fault
+from byokd.emulator.roles import READ_VAULT
 from byokd.emulator.tokens import LOGIN_HOST, TokenAuthority
 from byokd.emulator.vaults import Vault
 from byokd.emulator.vocabulary import ARM, Access, FaultKind, Operation
@@ -26,16 +28,19 @@ _MISFORTUNES: Final = {
 
 
 class ArmService:
-    """What a token's bearer may read of vaults: those that it is Reader of, in the tenant that the token is of."""
+    """What a token's bearer may read of vaults, by its roles, in the tenant that the token is of."""
 
     target = ARM
 
     def __init__(self, world: World, authority: TokenAuthority) -> None:
         self._world = world
         self._authority = authority
+        self._roles = ArmRoles(world, _headers, _error)
 
     def operation(self, asked: Asked) -> Operation:
-        """A list of resources, or one vault."""
+        """A list of resources, one vault, or something about roles."""
+        if (place := place_of(asked)) is not None:
+            return operation_of(asked, place)
         if asked.method == "GET" and _has_shape(asked, _OF_LIST):
             return Operation.LIST
         return Operation.GET if asked.method == "GET" and _has_shape(asked, _OF_VAULT) else Operation.UNKNOWN
@@ -50,6 +55,8 @@ class ArmService:
             return Answer(answer.status, answer.body, {**answer.headers, "WWW-Authenticate": challenge}, answer.code)
         if "api-version" not in asked.query:
             return _error(HTTPStatus.BAD_REQUEST, "MissingApiVersionParameter", "The api-version is required.")
+        if (place := place_of(asked)) is not None and operation is not Operation.UNKNOWN:
+            return self._roles.answer(asked, place, claims)
         if operation is Operation.LIST:
             return self._list(asked, claims)
         if operation is Operation.GET:
@@ -73,7 +80,7 @@ class ArmService:
         if named is None:
             return _error(HTTPStatus.BAD_REQUEST, "InvalidFilterInQueryString", "The filter is not understood here.")
         vault = self._world.vaults.get(named[1].lower())
-        seen = vault is not None and vault.subscription_id == asked.word(1) and _may_read(vault, claims)
+        seen = vault is not None and vault.subscription_id == asked.word(1) and self._may_read(vault, claims)
         found = [] if vault is None or not seen else [_resource(vault)]
         return Answer(HTTPStatus.OK, {"value": found}, _headers())
 
@@ -82,7 +89,7 @@ class ArmService:
         path = "/" + "/".join(asked.path).lower()
         if vault is None or vault.deleted is not None or vault.resource_id != path:
             return _error(HTTPStatus.NOT_FOUND, "ResourceNotFound", f"The Resource '{asked.word(7)}' was not found.")
-        if not _may_read(vault, claims):
+        if not self._may_read(vault, claims):
             message = f"The client does not have authorization to perform action 'vaults/read' over scope '{path}'."
             return _error(HTTPStatus.FORBIDDEN, "AuthorizationFailed", message)
         properties: dict[str, object] = {
@@ -98,10 +105,10 @@ class ArmService:
             properties["enablePurgeProtection"] = True
         return Answer(HTTPStatus.OK, {**_resource(vault), "properties": properties}, _headers())
 
-
-def _may_read(vault: Vault, claims: Mapping[str, object]) -> bool:
-    of_tenant = claims["iss"] == f"https://sts.windows.net/{vault.tenant_id}/"
-    return vault.deleted is None and of_tenant and str(claims["oid"]) in vault.readers
+    def _may_read(self, vault: Vault, claims: Mapping[str, object]) -> bool:
+        of_tenant = claims["iss"] == f"https://sts.windows.net/{vault.tenant_id}/"
+        acts = self._world.roles.acts(str(claims["oid"]), READ_VAULT, vault.resource_id, self._world.clock())
+        return vault.deleted is None and of_tenant and acts
 
 
 def _resource(vault: Vault) -> dict[str, object]:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from byokd.emulator.client_roles import RoleCalls
 from byokd.emulator.client_subscriptions import SubscriptionCalls
 from byokd.emulator.documents import (
     ApplicationChange,
@@ -39,7 +40,7 @@ class ControlError(Exception):
         self.hint = hint
 
 
-class ControlClient(SubscriptionCalls):
+class ControlClient(SubscriptionCalls, RoleCalls):
     """Speaks to the control API at `url`. Every method raises `ControlError`."""
 
     def __init__(self, url: str) -> None:
@@ -216,6 +217,10 @@ class ControlClient(SubscriptionCalls):
         """Lifetimes of the tokens issued from now on."""
         body = {"application_token_seconds": application, "identity_token_seconds": identity}
         return cast("WorldState", await self._send("PATCH", "settings", body))
+
+    async def set_role_delay(self, seconds: float) -> WorldState:
+        """How long changes of roles, from now on, take to be known to vaults and ARM."""
+        return cast("WorldState", await self._send("PATCH", "settings", {"role_delay_seconds": seconds}))
 
     async def _send(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - a JSON document
         if self._session is None:

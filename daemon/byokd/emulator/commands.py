@@ -196,8 +196,9 @@ class SetFault(Command):
 
 
 class ChangeSettings(Command):
-    """Lifetimes of tokens issued from now on, and dialects."""
+    """Lifetimes of tokens issued from now on, how long changes of roles take to be known, and dialects."""
 
     application_token_seconds: Annotated[int | None, Field(ge=1)] = None
     identity_token_seconds: Annotated[int | None, Field(ge=1)] = None
+    role_delay_seconds: Annotated[float | None, Field(ge=0)] = None
     dialects: dict[Dialect, bool] = {}

@@ -38,12 +38,14 @@ class Control:
         return web.json_response(views.world_state(self._world))
 
     async def change_settings(self, request: web.Request) -> web.Response:
-        """Lifetimes of tokens, and dialects."""
+        """Lifetimes of tokens, delay of roles, and dialects."""
         change = await read_command(request, commands.ChangeSettings)
         if change.application_token_seconds is not None:
             self._world.application_token_seconds = change.application_token_seconds
         if change.identity_token_seconds is not None:
             self._world.identity_token_seconds = change.identity_token_seconds
+        if change.role_delay_seconds is not None:
+            self._world.role_delay_seconds = change.role_delay_seconds
         for dialect, spoken in change.dialects.items():
             (self._world.dialects.add if spoken else self._world.dialects.discard)(dialect)
         return await self.state(request)

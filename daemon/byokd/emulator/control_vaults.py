@@ -7,6 +7,7 @@ from byokd.emulator.control_requests import PREFIX, read_command
 from byokd.emulator.documents import KeyState, VaultState
 from byokd.emulator.key_operations import KeyOperations
 from byokd.emulator.refusals import nothing_named
+from byokd.emulator.roles import READER
 from byokd.emulator.vaults import Key, Vault
 from byokd.emulator.vocabulary import Curve, KeyType, Permission
 from byokd.emulator.world import World
@@ -121,9 +122,12 @@ class VaultControl:
         """Let a principal read the vault at ARM, or not any more."""
         vault, wanted = self._named(request), await read_command(request, commands.SetReader)
         object_id = self._world.object_id(wanted.principal, vault)
-        change = vault.readers.add if wanted.present else vault.readers.discard
-        change(object_id)
-        resources.reader_changed(self._world, vault, object_id, present=wanted.present)
+        there = self._world.roles.like(vault.arm_id, object_id, READER)
+        if wanted.present and there is None:
+            resources.role_changed(self._world, self._world.assign(vault.arm_id, object_id, READER), change="write")
+        elif there is not None and not wanted.present:
+            self._world.unassign(there)
+            resources.role_changed(self._world, there, change="delete")
         return self._vault(vault)
 
     async def create_key(self, request: web.Request) -> web.Response:

@@ -119,6 +119,7 @@ class WorldState(TypedDict):
     dialects: dict[str, bool]
     application_token_seconds: int
     identity_token_seconds: int
+    role_delay_seconds: float
 
 
 class KeyAttributes(TypedDict, total=False):

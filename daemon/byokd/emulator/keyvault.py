@@ -119,7 +119,7 @@ class VaultService:
         if operation is Operation.UNKNOWN:
             raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", "The method is not allowed here.")
         permission, key = _PERMISSIONS[operation], asked.path[1] if len(asked.path) > 1 else None
-        if not self._vault.allows(str(claims["oid"]), permission, key, self._world.clock()):
+        if not self._world.allows(self._vault, str(claims["oid"]), permission, key):
             raise self._forbidden(permission, key, caller)
         if "api-version" not in asked.query:
             raise refusals.bad_parameter("api-version must be specified")

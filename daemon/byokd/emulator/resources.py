@@ -3,12 +3,12 @@
 from typing import Final
 
 from byokd.emulator.principals import stable_id
+from byokd.emulator.role_assignments import ASSIGNMENTS, RoleAssignment, is_within
 from byokd.emulator.vaults import Vault
 from byokd.emulator.vocabulary import Access
 from byokd.emulator.world import World
 
 PURGE: Final = "Microsoft.KeyVault/locations/deletedVaults/purge/action"
-_ASSIGNMENTS: Final = "Microsoft.Authorization/roleAssignments"
 
 
 def vault_written(world: World, vault: Vault) -> None:
@@ -37,12 +37,11 @@ def access_taken(world: World, vault: Vault, object_id: str, key: str | None) ->
     _access_changed(world, vault, object_id, key, change="delete")
 
 
-def reader_changed(world: World, vault: Vault, object_id: str, *, present: bool) -> None:
-    """The role Reader was given or taken away."""
-    change = "write" if present else "delete"
-    assignment = stable_id("reader", vault.name, object_id)
-    resource = f"{vault.arm_id}/providers/{_ASSIGNMENTS}/{assignment}"
-    world.witness.resource_changed(vault, f"{_ASSIGNMENTS}/{change}", resource)
+def role_changed(world: World, assignment: RoleAssignment, *, change: str) -> None:
+    """A role assignment was written or deleted. Of one above a vault nothing tells which vaults it concerns."""
+    vault = next((one for one in world.vaults.values() if is_within(assignment.scope, one.resource_id)), None)
+    if vault is not None:
+        world.witness.resource_changed(vault, f"{ASSIGNMENTS}/{change}", assignment.id)
 
 
 def _access_changed(world: World, vault: Vault, object_id: str, key: str | None, *, change: str) -> None:
@@ -54,4 +53,4 @@ def _access_changed(world: World, vault: Vault, object_id: str, key: str | None,
         return
     scope = vault.arm_id if key is None else f"{vault.arm_id}/keys/{key}"
     assignment = stable_id("assignment", vault.name, object_id, key or "")
-    world.witness.resource_changed(vault, f"{_ASSIGNMENTS}/{change}", f"{scope}/providers/{_ASSIGNMENTS}/{assignment}")
+    world.witness.resource_changed(vault, f"{ASSIGNMENTS}/{change}", f"{scope}/providers/{ASSIGNMENTS}/{assignment}")

@@ -16,6 +16,7 @@ from byokd.emulator.arm import ARM_HOST, ArmService
 from byokd.emulator.client import ControlClient
 from byokd.emulator.control import Control
 from byokd.emulator.control_requests import explain
+from byokd.emulator.control_roles import RoleControl
 from byokd.emulator.control_subscriptions import SubscriptionControl
 from byokd.emulator.control_vaults import VaultControl
 from byokd.emulator.entra import EntraService
@@ -83,7 +84,7 @@ class Emulator:
         exchange = Exchange(world, stopping)
         identities = IdentityService(world, authority, secrets.token_urlsafe(24))
         app, subscriptions = web.Application(middlewares=[explain]), SubscriptionControl(world)
-        parts = Control(world), VaultControl(world, operations), subscriptions
+        parts = Control(world), VaultControl(world, operations), RoleControl(world), subscriptions
         app.add_routes([route for part in parts for route in part.routes()])
         for path in (IMDS_PATH, APP_SERVICE_PATH):
             app.router.add_get(path, partial(_identity, exchange, identities))

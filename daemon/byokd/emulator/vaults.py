@@ -89,10 +89,7 @@ class Grant:
 
 @dataclass(slots=True)
 class Vault:
-    """A vault. `settle_seconds` is how long the deletion or recovery of a key takes to show.
-
-    `readers` are the object ids that have the role Reader on it at ARM.
-    """
+    """A vault. `settle_seconds` is how long the deletion or recovery of a key takes to show."""
 
     name: str
     tenant_id: str
@@ -110,7 +107,6 @@ class Vault:
     keys: dict[str, Key] = field(default_factory=dict)
     deleted_keys: dict[str, Key] = field(default_factory=dict)
     grants: list[Grant] = field(default_factory=list)
-    readers: set[str] = field(default_factory=set)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
     @property

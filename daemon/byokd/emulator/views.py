@@ -11,6 +11,7 @@ from byokd.emulator.documents import (
 )
 from byokd.emulator.faults import Fault
 from byokd.emulator.principals import Principal
+from byokd.emulator.roles import READER
 from byokd.emulator.subscription_documents import SubscriptionState, TokenState
 from byokd.emulator.subscriptions import DeliveryToken, Subscription
 from byokd.emulator.vaults import Key, KeyVersion, Vault
@@ -139,9 +140,13 @@ def vault_state(world: World, vault: Vault) -> VaultState:
         "keys": [key_state(vault, one) for one in vault.keys.values()],
         "deleted_keys": [key_state(vault, one) for one in vault.deleted_keys.values()],
         "grants": grants,
-        "readers": sorted(vault.readers),
+        "readers": sorted(_readers(world, vault)),
         "subscriptions": [subscription_state(one) for one in vault.subscriptions.values()],
     }
+
+
+def _readers(world: World, vault: Vault) -> set[str]:
+    return {one.object_id for one in world.roles if one.role is READER and one.scope.lower() == vault.resource_id}
 
 
 def subscription_state(subscription: Subscription) -> SubscriptionState:
@@ -214,4 +219,5 @@ def world_state(world: World) -> WorldState:
         "dialects": {one: one in world.dialects for one in Dialect},
         "application_token_seconds": world.application_token_seconds,
         "identity_token_seconds": world.identity_token_seconds,
+        "role_delay_seconds": world.role_delay_seconds,
     }

@@ -75,6 +75,15 @@ class Access(StrEnum):
 
 
 @unique
+class Scope(StrEnum):
+    """Where a role is assigned, seen from a vault."""
+
+    VAULT = "vault"
+    GROUP = "group"
+    SUBSCRIPTION = "subscription"
+
+
+@unique
 class PrincipalKind(StrEnum):
     """What a principal is."""
 

@@ -13,6 +13,8 @@ from byokd.emulator.happenings import Nobody, Witness
 from byokd.emulator.material import Material
 from byokd.emulator.principals import Credentials, Principal, stable_id
 from byokd.emulator.refusals import WorldError, nothing_named
+from byokd.emulator.role_assignments import RoleAssignment, RoleAssignments
+from byokd.emulator.roles import Role
 from byokd.emulator.vaults import Attributes, KeyVersion, Vault
 from byokd.emulator.vocabulary import Access, Dialect, KeyType, Network, Permission, PrincipalKind
 
@@ -32,9 +34,11 @@ class World:
     clock: Callable[[], float] = time.time
     application_token_seconds: int = 3_599
     identity_token_seconds: int = 86_399
+    role_delay_seconds: float = 0.0
     tenants: dict[str, bool] = field(default_factory=dict)
     principals: dict[str, Principal] = field(default_factory=dict)
     vaults: dict[str, Vault] = field(default_factory=dict)
+    roles: RoleAssignments = field(default_factory=RoleAssignments)
     dialects: set[Dialect] = field(default_factory=set)
     faults: Faults = field(init=False)
     calls: Calls = field(default_factory=Calls)
@@ -103,7 +107,7 @@ class World:
             raise WorldError(f"the vault {name!r} is deleted already", "recover or purge it")
         vault.deleted = int(self.clock())
         if not vault.soft_delete:
-            del self.vaults[vault.name]
+            self._drop_vault(vault)
         return vault
 
     def recover_vault(self, name: str) -> Vault:
@@ -119,7 +123,11 @@ class World:
         vault = self.vault(name)
         if vault.deleted is None or vault.purge_protection:
             raise WorldError(f"the vault {name!r} cannot be purged", "it must be deleted, without purge protection")
+        self._drop_vault(vault)
+
+    def _drop_vault(self, vault: Vault) -> None:
         del self.vaults[vault.name]
+        self.roles.drop_within(vault.resource_id)
 
     def add_version(
         self, vault: Vault, name: str, *, kty: KeyType, material: Material, attributes: Attributes
@@ -225,6 +233,28 @@ class World:
                 f"{principal!r} has none of these permissions in {place.name!r}", "see the grants in state"
             )
         return place
+
+    def assign(
+        self, scope: str, object_id: str, role: Role, *, name: str | None = None, delay: float | None = None
+    ) -> RoleAssignment:
+        """Assign a role; vaults and ARM go by it after `delay` seconds, or the world's own delay."""
+        now = self.clock()
+        start = now + (self.role_delay_seconds if delay is None else delay)
+        made = RoleAssignment(name or stable_id("role", scope, object_id, role.id), scope, object_id, role, now, start)
+        self.roles.add(made, now=now)
+        return made
+
+    def unassign(self, assignment: RoleAssignment, *, delay: float | None = None) -> None:
+        """Delete a role assignment; vaults and ARM go by it for as long as `assign` lets them wait."""
+        self.roles.delete(assignment, end=self.clock() + (self.role_delay_seconds if delay is None else delay))
+
+    def allows(self, vault: Vault, object_id: str, permission: Permission, key: str | None) -> bool:
+        """Whether a principal may do something in a vault now, by a grant or, where it goes by roles, by a role."""
+        now = self.clock()
+        if vault.allows(object_id, permission, key, now):
+            return True
+        resource = vault.resource_id + (f"/keys/{key}" if key else "")
+        return vault.access is Access.ROLES and self.roles.permits(object_id, permission, resource, now)
 
     def next_token(self) -> int:
         """The number of the token issued now: a vault can refuse all older ones."""
