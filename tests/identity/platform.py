@@ -41,12 +41,15 @@ _VARIABLES: Final = (
 
 
 class Clock:
-    """The real time, moved on by hand: the package compares expiry with its own clock."""
+    """The real time, moved on by hand: the package compares expiry with its own clock. Or it stands still at `at`."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self.at: float | None = None
 
     def now(self) -> datetime:
+        if self.at is not None:
+            return datetime.fromtimestamp(self.at, UTC)
         return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     def monotonic(self) -> float:

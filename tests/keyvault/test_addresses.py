@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from byokd.adapters.keyvault.addresses import MOST_ADDRESSES, AddressRefusedError, MappedResolver, Reach, may_reach
+from byokd.adapters.keyvault.lookup_threads import LookupThreads
 from byokd.adapters.keyvault.service import AzureKeyService
 from byokd.adapters.keyvault.transport import Outbound
 from byokd.domain.answers import NoAnswer
@@ -180,3 +182,62 @@ async def test_a_lookup_that_fails_when_nobody_waits_any_more_is_nobodys_trouble
     assert not resolver._asked
     await resolver.close()
     assert not caplog.records
+
+
+ENDS = """
+import asyncio, socket, threading
+from byokd.adapters.keyvault.addresses import MappedResolver
+
+def hang(*_, **__):
+    print("asked", flush=True)
+    threading.Event().wait()
+
+async def main():
+    resolver = MappedResolver({})
+    try:
+        async with asyncio.timeout(0.5):
+            await resolver.resolve("contoso.vault.azure.net", 443)
+    except TimeoutError:
+        await resolver.close()
+
+socket.getaddrinfo = hang
+asyncio.run(main())
+print("stopped", flush=True)
+"""
+
+
+async def test_a_name_that_hangs_does_not_keep_the_process_from_ending() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ENDS, stdout=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(30):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, said.split()) == (0, [b"asked", b"stopped"])
+
+
+async def test_lookups_beyond_the_threads_wait_in_line_and_are_given_up_at_the_end() -> None:
+    threads, free, begun = LookupThreads(3), threading.Event(), []
+
+    def look_up(number: int) -> int:
+        begun.append(number)
+        free.wait(30)
+        return number
+
+    asked = [threads.submit(look_up, number) for number in range(8)]
+    failing = threads.submit(int, "no number")
+    free.set()
+    assert [one.result(30) for one in asked] == list(range(8))
+    with pytest.raises(ValueError, match="invalid literal"):
+        failing.result(30)
+    free.clear()
+    asked = [threads.submit(look_up, number) for number in range(8)]
+    while len(begun) < 8 + 3:  # noqa: ASYNC110 - threads tell no event loop
+        await asyncio.sleep(0)
+    threads.shutdown(cancel_futures=True)
+    free.set()
+    assert [one.cancelled() for one in asked].count(True) == 5
+    assert len(begun) == 8 + 3, "three at once, no more"
+    with pytest.raises(RuntimeError):
+        threads.submit(int)

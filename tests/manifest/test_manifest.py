@@ -150,10 +150,16 @@ MISTAKES = {
     "host": ("contoso.vault", "contoso.example", (9, 9), "encryption.keyIdentifier", "not an allowed vault host"),
     "key path": ("keys/customer-key", "secrets/x", (9, 9), "encryption.keyIdentifier", "not the URL of a key"),
     "type": ("CustomerKey", "EcKey", (6, 6), "encryption", "type is neither SystemKey nor CustomerKey"),
-    "location": ("westeurope", "West Europe", (5, 5), "location", "is not a location"),
+    "location": ("westeurope", "West-Europe", (5, 5), "location", "is not a location"),
     "account id": ("mediaservices/contoso", "mediaservices/x", (3, 3), "id", "not the ARM id of an account"),
     "unknown field": ("location", "place", (5, 5), "place", "there is no such field"),
 }
+
+
+@pytest.mark.parametrize("written", ["West Europe", "westeurope", "WestEurope", " west  europe "])
+def test_a_location_may_be_written_as_the_portal_shows_it(written: str) -> None:
+    (first, *_) = read(YAML.replace("westeurope", written, 1))
+    assert first.location == "westeurope"
 
 
 @pytest.mark.parametrize("kind", MISTAKES)
@@ -167,7 +173,7 @@ def test_a_mistake_is_named_with_its_line_and_place(kind: str, text: str, file_f
 
 @pytest.mark.parametrize(("text", "file_format"), [(YAML, "yaml"), (TOML, "toml")])
 def test_every_mistake_is_named_at_once_in_the_order_of_lines(text: str, file_format: Format) -> None:
-    wrong = text.replace("identity", "identify").replace("westus2", "West US").replace(TENANT, "contoso", 1)
+    wrong = text.replace("identity", "identify").replace("westus2", "West-US").replace(TENANT, "contoso", 1)
     wrong = wrong.replace("vault.azure.net", "example.com")
     found = mistakes(wrong, file_format)
     assert [place for _, place, _ in found] == [
@@ -370,7 +376,7 @@ def test_an_entry_that_leaves_its_encryption_out_is_refused_so_that_no_account_l
 
 
 def test_lines_of_inline_tables_are_those_of_their_own_entry() -> None:
-    wrong = TOML_INLINE.replace("westus2", "West US")
+    wrong = TOML_INLINE.replace("westus2", "West-US")
     assert mistake(wrong, "toml")[:2] == (3, "accounts[1].location")
     many = "accounts = [\n 1,\n 2, [\n 3 ],\n]"
     assert [line for line, _, _ in mistakes(many, "toml")] == [2, 3, 3]

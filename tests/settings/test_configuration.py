@@ -6,6 +6,7 @@ import pytest
 
 from byokd.emulator.tls import make_context
 from byokd.runtime.configuration import SettingsInvalidError, read_settings
+from byokd.settings import Settings
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -78,6 +79,8 @@ def test_every_mistake_is_named_at_once_with_its_place_and_the_right_form(tmp_pa
         (f'[checks]\ndeadline = "{"9" * 400} d"\n', "[checks] deadline: too long"),
         ('[checks]\ndeadline = "0.0001 ms"\n', "[checks] deadline: a duration must be longer than nothing"),
         ('[http]\nallowed_hosts = "localhost"\n', '[http] allowed_hosts: not a list: write a list, such as ["one"'),
+        ('[identities.one]\nshared = "yes"\n', "[identities.one] shared: not a switch: write true or false"),
+        ("[arm]\nenabled = 1\n", "[arm] enabled: not a switch: write true or false, without quotes (found '1')"),
         ("[vaults]\nallowed_suffixes = []\n", "[vaults] allowed_suffixes: an empty list: write a list"),
         ('checks = "often"\n', "checks: is a section, not a value"),
         ('identities = "platform"\n', "identities: is a section, not a value"),
@@ -94,6 +97,21 @@ def test_a_wrong_setting_is_refused(tmp_path: Path, text: str, named: str) -> No
         read_settings(written(tmp_path, text), {})
     (mistake,) = caught.value.mistakes
     assert named in f"{mistake.place}: {mistake.message}"
+
+
+def test_every_switch_takes_true_and_false_alone_from_the_environment_too() -> None:
+    switches = {
+        f"BYOKD_{section}__{name}".upper()
+        for section, group in Settings.model_fields.items()
+        for name, field in getattr(group.annotation, "model_fields", {}).items()
+        if isinstance(field.default, bool)
+    }
+    assert len(switches) > 2
+    for variable in switches:
+        for text in ("yes", "no", "1", "on", "True", ""):
+            assert "not a switch" in mistakes(None, {variable: text})[0]
+        for text in ("true", "false"):
+            assert read_settings(None, {variable: text})
 
 
 def mistakes(path: Path | None, environment: dict[str, str]) -> list[str]:

@@ -7,12 +7,13 @@ from byokd.domain.identifiers import IdentityName, KeyIdentifier
 from byokd.domain.vocabulary import Reason
 from byokd.runtime.applying import VAULTS_AT_ONCE, apply_all
 from byokd.runtime.registrar import Action, Result
+from byokd.settings import RegistrationSettings
 from virtual.vaults import IDENTITY, Mishap, Vault
 from virtual.world import World, account_id, spec_of
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
-DEADLINE = 15.0
+DEADLINE = RegistrationSettings().deadline.total_seconds()
 
 
 async def apply(world: World, specs: list[AccountSpec]) -> tuple[list[Result], float]:

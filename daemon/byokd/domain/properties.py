@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 
 
+def region(text: str) -> str:
+    """Give the short form of a region, such as `westeurope`; Azure writes `West Europe` too."""
+    return "".join(text.split()).lower()
+
+
 @dataclass(frozen=True, slots=True)
 class VaultProperties:
     """A vault as ARM has it; None: it does not say.

@@ -62,7 +62,7 @@ class Admission:
         self._registry = registry
         self._clock = clock
         self._randomness = randomness
-        self._deadline = settings.rewrap.deadline
+        self._deadline = settings.registration.deadline
         self._settings = settings
 
     def claim(self, spec: AccountSpec) -> Claim:

@@ -20,6 +20,7 @@ from byokd.domain.identifiers import (
     printable,
     shown,
 )
+from byokd.domain.properties import region
 from byokd.runtime.identity_references import IdentityReferenceError, find_identity
 from byokd.runtime.places import Document, Place, UnreadableError, read_toml, read_yaml
 
@@ -112,8 +113,8 @@ def _tenant(value: object) -> TenantId:
 
 
 def _location(value: object) -> str:
-    if _LOCATION.fullmatch(location := _text(value)) is None:
-        raise _wrong("is not a location: 2 to 40 lower-case letters and digits, such as westeurope")
+    if _LOCATION.fullmatch(location := region(_text(value))) is None:
+        raise _wrong("is not a location: 2 to 40 letters and digits, such as westeurope or West Europe")
     return location
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
 
@@ -258,11 +259,11 @@ class Service:
 
     def _join_account_keys(self) -> None:
         outside, rewrap = self.outside, self.settings.rewrap
-        account_keys = self._account_keys(self.keys)
+        registering = self._account_keys(self.keys, self.settings.registration.deadline)
         self._join_damages()
         self.rewrapper = Rewrapper(
             self.store,
-            self._account_keys(self._keys_for(Priority.REWRAP)),
+            self._account_keys(self._keys_for(Priority.REWRAP), rewrap.deadline),
             self.damages,
             clock=self.clock,
             settings=rewrap,
@@ -270,10 +271,10 @@ class Service:
             on_change=self.publisher.notify,
             on_retired=self._watch_changed,
         )
-        admission = self._admission(account_keys)
+        admission = self._admission(registering)
         self.registrar = Registrar(
             self.store,
-            account_keys,
+            registering,
             admission,
             clock=self.clock,
             ids=outside.ids,
@@ -282,13 +283,13 @@ class Service:
         )
         self.repairer = Repairer(
             self.store,
-            account_keys,
+            registering,
             admission,
             clock=self.clock,
             on_change=self._accounts_changed,
             on_doubt=self.scheduler.doubt,
         )
-        self._join_values(account_keys)
+        self._join_values(self._account_keys(self.keys, rewrap.deadline))
 
     def _admission(self, account_keys: AccountKeys) -> Admission:
         outside = self.outside
@@ -303,14 +304,14 @@ class Service:
             settings=self.settings,
         )
 
-    def _account_keys(self, keys: KeyService) -> AccountKeys:
+    def _account_keys(self, keys: KeyService, deadline: timedelta) -> AccountKeys:
         return AccountKeys(
             keys,
             self.sealer,
             self.outside.cipher,
             clock=self.clock,
             randomness=self.outside.randomness,
-            deadline=self.settings.rewrap.deadline,
+            deadline=deadline,
         )
 
     def _join_damages(self) -> None:
@@ -319,7 +320,7 @@ class Service:
         self.damages = Damages(
             self.store,
             fresh,
-            self._account_keys(fresh),
+            self._account_keys(fresh, self.settings.rewrap.deadline),
             clock=self.clock,
             deadline=self.settings.rewrap.deadline,
             on_denial=self.doubts.report,

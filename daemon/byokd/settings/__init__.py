@@ -28,6 +28,7 @@ from byokd.settings.kinds import (
     Nameserver,
     StoreUrl,
     Suffix,
+    Switch,
 )
 
 
@@ -84,7 +85,7 @@ class StoreSettings(_Group):
     """How long a statement waits for another process (a backup, `byokd db`) to release the database; with PostgreSQL
     also for locks, and for another daemon's connection to end."""
 
-    upgrade_at_start: bool = True
+    upgrade_at_start: Switch = True
     """Bring an older schema up to date when the daemon starts. Off: the start is refused until `byokd db upgrade`."""
 
     history_retention: Duration = timedelta(days=90)
@@ -128,7 +129,7 @@ class VaultSettings(_Group):
     """Share of a vault's documented limit (4000 weighted operations in 10 s, which its owner uses too) that is spent at
     most, at least 0.05. At the bound calls wait, rewraps longer than checks. 0: no bound of ours."""
 
-    require_purge_protection: bool = True
+    require_purge_protection: Switch = True
     """Take a customer's key only if its vault has soft-delete and purge protection on, as far as vault or ARM tell.
     Of a key that is in use already, what is switched off is a warning."""
 
@@ -173,6 +174,10 @@ class RegistrationSettings(_Group):
     fresh grant took where it was measured (84 s); Azure documents up to 10 min, for which nobody wants to watch a
     command line: apply again. 0 s: not at all."""
 
+    deadline: Duration = timedelta(seconds=10)
+    """For the calls that prove a key, and again for those that wrap the account key. A vault that hangs holds an apply
+    so long, once, and nobody else: all calls of a healthy one take less than a second."""
+
 
 class ArmSettings(_Group):
     """Azure Resource Manager, asked for a vault's region, soft-delete and purge protection.
@@ -181,7 +186,7 @@ class ArmSettings(_Group):
     the vault. Where nothing is told nothing is refused, and no warning changes.
     """
 
-    enabled: bool = False
+    enabled: Switch = False
     """Ask. Then a key in a vault of another region than the account's is refused."""
 
     subscriptions: Annotated[tuple[Guid, ...], Field(max_length=20)] = ()

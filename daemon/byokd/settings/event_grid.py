@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from byokd.settings.group import Group
 from byokd.settings.identities import Authority
-from byokd.settings.kinds import AbsolutePath, Address, Duration, Guid, Name
+from byokd.settings.kinds import AbsolutePath, Address, Duration, Guid, Name, Switch
 
 _PATTERN = re.compile(r"(?:\*|[a-z0-9-]{3,24})(?:\.[a-z0-9-]+)+", re.ASCII)
 _HEADER = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
@@ -47,7 +47,7 @@ class SourceSettings(Group):
     secret_header: Annotated[str, AfterValidator(_header)] = "x-byokd-secret"  # noqa: S105 - a name
     """The header that carries it: a delivery property of the event subscription."""
 
-    secret_in_query: bool = False
+    secret_in_query: Switch = False
     """Take the secret also from `?code=` of the address. Proxies in between may log addresses: prefer a header."""
 
     tenant: Guid | None = None

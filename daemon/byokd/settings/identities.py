@@ -8,7 +8,7 @@ from pydantic import AfterValidator, model_validator
 from byokd.domain.identifiers import IdentifierInvalidError, parse_tenant
 from byokd.domain.managed_identities import parse_managed_identity
 from byokd.settings.group import Group
-from byokd.settings.kinds import AbsolutePath, Name
+from byokd.settings.kinds import AbsolutePath, Name, Switch
 
 Kind = Literal["managed-identity", "workload-identity", "certificate", "cross-tenant"]
 Authority = Literal["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"]
@@ -86,7 +86,7 @@ class IdentitySettings(Group):
     """Entra ID's host, that of the cloud in which the application was made: public, US government or China. Not for
     `managed-identity`. It is a closed list, so that nothing is ever shown to another host."""
 
-    shared: bool = False
+    shared: Switch = False
     """Whether it may serve accounts of several customer tenants. Then a key is used for an account only if a tag of
     the key names it (docs/customers.md). Off: what one customer grants can serve no other."""
 

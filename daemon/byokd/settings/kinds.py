@@ -115,6 +115,15 @@ def _mqtt_url(value: str) -> str:
     return value
 
 
+def _switch(value: object) -> object:
+    if not isinstance(value, bool):
+        raise ValueError("not a switch: write true or false, without quotes")  # noqa: TRY004 - pydantic's way
+    return value
+
+
+Switch = Annotated[bool, BeforeValidator(_switch)]
+"""Nothing else than the two: whoever writes "no" must not be taken for saying yes, nor the other way round."""
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Name = Annotated[str, AfterValidator(_name)]
 Guid = Annotated[str, AfterValidator(_guid)]

@@ -22,7 +22,7 @@ from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 
 from byokd.domain.identifiers import IdentityName, TenantId
-from byokd.domain.properties import VaultProperties
+from byokd.domain.properties import VaultProperties, region
 from byokd.ports import Clock, KeyTarget
 from byokd.settings import ArmSettings
 
@@ -169,7 +169,7 @@ def _properties(document: Mapping[str, Any]) -> VaultProperties | None:
     # ARM leaves purge protection out where it was never switched on.
     soft_delete, purge_protection = properties.get("enableSoftDelete"), properties.get("enablePurgeProtection", False)
     return VaultProperties(
-        region="".join(location.split()).lower() if isinstance(location, str) and location else None,
+        region=region(location) if isinstance(location, str) and location else None,
         soft_delete=soft_delete if isinstance(soft_delete, bool) else None,
         purge_protection=purge_protection if isinstance(purge_protection, bool) else None,
     )

@@ -7,7 +7,6 @@ cache of what was checked), so a name that leads elsewhere a moment later gains 
 import asyncio
 import socket
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
@@ -16,6 +15,8 @@ from typing import Any, Final, cast
 
 from aiohttp import ClientConnectionError
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from byokd.adapters.keyvault.lookup_threads import LookupThreads
 
 LOOKUP_THREADS: Final = 32
 """Names being looked up at once. One that hangs holds a thread for as long as the system's resolver tries (10 s by
@@ -76,7 +77,7 @@ class MappedResolver(AbstractResolver):
     def __init__(self, connect_to: Mapping[str, str], *, reach: Reach = Reach.ANY) -> None:
         self._places = tuple((pattern.lower(), *_split(address)) for pattern, address in connect_to.items())
         self._reach = reach
-        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._threads = LookupThreads(LOOKUP_THREADS)
         self._asked: dict[tuple[str, int, int], asyncio.Future[_Found]] = {}
 
     async def resolve(
