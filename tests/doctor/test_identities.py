@@ -14,7 +14,7 @@ from byokd.adapters.identity.trial import CredentialsTrial
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
 from byokd.emulator.principals import Credentials as Proofs
 from byokd.ports.examining import Instruments, StoreLook, WatchedVault
-from byokd.runtime.examinations.identities import examine_identities
+from byokd.runtime.examinations.identities import MOST_UNUSED, examine_identities
 from byokd.runtime.findings import Finding, Grade
 from byokd.runtime.identity_words import hint_of
 from byokd.settings import Settings
@@ -37,25 +37,39 @@ def used(*names: str, tenants: tuple[TenantId, ...] = (CONTOSO, FABRIKAM)) -> St
 
 
 async def findings(
-    platform: Platform, look: StoreLook, only: tuple[str, ...] = (), *, shared: bool = True
+    platform: Platform,
+    look: StoreLook,
+    only: tuple[str, ...] = (),
+    *,
+    shared: bool = True,
+    **changes: Mapping[str, object],
 ) -> list[Finding]:
+    """Examine; `only` these are configured, by default those that are used and what they go by, or all."""
+    shown = {str(platform.identities[name].via) for name in look.identities} - {"None"}
+    names = only or {*look.identities, *shown}
     identities = {
-        name: one.model_copy(update={"shared": shared})
+        name: one.model_copy(update={"shared": shared, **changes.get(name, {})})
         for name, one in platform.identities.items()
-        if not only or name in only
+        if not names or name in names
     }
     settings = Settings(identities=identities)
     credentials = Credentials(identities, platform.outbound.tokens, clock=platform.clock)
     trial = CredentialsTrial(credentials, settings, platform.emulator.imds_environment())
     instruments = cast("Instruments", SimpleNamespace(clock=platform.clock, tokens=trial))
     try:
-        return list(await examine_identities(instruments, look, configured=identities))
+        suffixes = settings.vaults.allowed_suffixes
+        return list(await examine_identities(instruments, look, configured=identities, suffixes=suffixes))
     finally:
         await credentials.close()
 
 
+def about(name: str, found: list[Finding]) -> list[Finding]:
+    return [one for one in found if name in one.found]
+
+
 async def test_a_token_is_tried_where_the_accounts_are(platform: Platform) -> None:
-    (applications,) = await findings(platform, used(*APPLICATIONS))
+    (applications, user) = await findings(platform, used(*APPLICATIONS))
+    assert user.found == f"user: a token was had from {platform.emulator.http_url}"
     assert applications.found == "certified, pods, vendor: a token was had from https://login.microsoftonline.com"
     assert platform.asked() == 6
     (machine,) = await findings(platform, used("machine"))
@@ -66,8 +80,48 @@ async def test_without_accounts_everything_but_the_tenants_is_tried(platform: Pl
     await platform.emulator.control.change_application("pods", consent=str(platform.identities["pods"].tenant))
     found = await findings(platform, StoreLook("place", "0001", "0001", None))
     assert {one.grade for one in found} == {Grade.OK}
-    assert found[-1].found.startswith("certified, vendor: what it needs here is in order")
+    assert found[-1].found.startswith("certified, vendor: no token was tried, for neither an account nor")
     assert platform.asked() == 1, "workload identity tells its tenant"
+
+
+async def test_an_application_whose_tenant_is_told_is_tried_there(platform: Platform) -> None:
+    home = {"tenant": str(CONTOSO)}
+    only = ("certified", "vendor", "user")
+    nobody = StoreLook("place", "0001", "0001", None)
+    applications, _ = await findings(platform, nobody, only=only, certified=home, vendor=home)
+    assert applications.found == "certified, vendor: a token was had from https://login.microsoftonline.com"
+    wrong = {"tenant": str(CONTOSO), "client_id": "0f8fad5b-d9cb-469f-a165-70867728950e"}
+    found = await findings(platform, nobody, only=only, certified=wrong, vendor=home)
+    assert [(one.grade, one.found.rpartition(" ")[2]) for one in about("no token", found)] == [("bad", "AADSTS700016")]
+
+
+async def test_an_identity_that_no_account_uses_is_tried_too_and_breaks_nobody_yet(platform: Platform) -> None:
+    await platform.emulator.control.detach_identity("user")
+    found = await findings(platform, used("machine"), only=("machine", "user", "certified"))
+    (warned, machine, untried) = found
+    assert (warned.grade, warned.found.rpartition("; ")[2]) == (Grade.WARN, "no account uses it")
+    assert warned.found.startswith("no token for user from http://127.0.0.1:")
+    assert machine.found.startswith("machine: a token was had")
+    assert untried.found.startswith("certified: no token was tried")
+
+
+async def test_of_very_many_that_no_account_uses_some_are_tried_and_the_others_counted(platform: Platform) -> None:
+    names = [f"unused{number:03d}" for number in range(MOST_UNUSED + 7)]
+    many = dict.fromkeys(names, platform.identities["user"])
+    platform.identities = {"machine": platform.identities["machine"], **many}
+    found = await findings(platform, used("machine"), only=("machine", *names))
+    assert "7 more that no account uses were not tried" in [one.found for one in found]
+    assert len(about("unused049", found)) == 1
+    assert about("unused050", found) == []
+
+
+async def test_an_authority_of_another_cloud_than_the_vaults_is_questioned(platform: Platform) -> None:
+    there = {"authority": "login.microsoftonline.us"}
+    found = await findings(platform, used("certified"), certified=there)
+    (warned,) = about("asks login.microsoftonline.us, but vaults of its accounts", found)
+    assert (warned.grade, warned.found.rpartition(": ")[2]) == (Grade.WARN, "vault.azure.net")
+    assert about("another cloud", await findings(platform, used("certified"))) == []
+    assert about("another cloud", await findings(platform, used("machine"))) == []
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +208,7 @@ async def test_each_defect_is_named_plainly(platform: Platform, defect: Defect) 
     if isinstance(done, Awaitable):
         await done
     found = [one for one in await findings(platform, used(defect.name)) if one.grade is not Grade.OK]
+    found = [one for one in found if not one.found.endswith("no account uses it")]
     assert (found[0].grade, len(found)) == (defect.grade, 2 if "ended" in str(defect.spoil) else 1)
     assert defect.found in found[0].found
     assert defect.hint in str(found[0].hint)
@@ -170,8 +225,8 @@ async def test_before_there_are_accounts_defects_of_this_machine_are_named_too(p
 
 async def test_one_tenant_that_threw_us_out_does_not_speak_for_all(platform: Platform) -> None:
     await platform.emulator.control.change_application("vendor", withdraw=CONTOSO)
-    (found,) = await findings(platform, used("vendor"))
-    assert found.grade is Grade.OK
+    (found, _) = await findings(platform, used("vendor"))
+    assert (found.grade, found.found.partition(":")[0]) == (Grade.OK, "vendor")
 
 
 async def test_the_end_of_a_certificate_is_told_ahead(platform: Platform) -> None:
@@ -190,16 +245,17 @@ async def test_a_certificate_that_does_not_hold_yet_is_named(platform: Platform)
 
 async def test_a_certificate_that_no_account_uses_yet_is_looked_at_too(platform: Platform) -> None:
     renew(platform, ends_in=timedelta(hours=-1))
-    ended, machine = await findings(platform, used("machine"))
+    ended, machine, _ = await findings(platform, used("machine"), only=("machine", "certified"))
     assert (ended.grade, machine.grade) == (Grade.BAD, Grade.OK)
     assert ended.found.startswith("the certificate of certified ended on 20")
 
 
 async def test_an_identity_that_serves_several_tenants_without_being_shared_is_named(platform: Platform) -> None:
-    (warned, _) = await findings(platform, used("vendor"), shared=False)
+    (warned, *_) = await findings(platform, used("vendor"), shared=False)
     assert warned.grade is Grade.WARN
     assert warned.found.startswith("vendor is not shared, but serves customers of several tenants")
-    assert [one.grade for one in await findings(platform, used("vendor", tenants=(CONTOSO,)), shared=False)] == ["ok"]
+    one_tenant = await findings(platform, used("vendor", tenants=(CONTOSO,)), shared=False)
+    assert {one.grade for one in one_tenant} == {Grade.OK}
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from byokd.cli.voice import ExitCode, counted, fail, say_error
+from byokd.cli.voice import ExitCode, counted, fail, say_error, say_warning
 from byokd.runtime.configuration import SettingsInvalidError, read_settings
+from byokd.runtime.findings import Grade
 from byokd.settings import Settings
 
 DEFAULT_SETTINGS = Path("/etc/byokd/byokd.toml")
@@ -36,8 +37,20 @@ def run(settings_path: Path) -> None:
 @click.command(name="check-config")
 @settings_option
 def check_config(settings_path: Path) -> None:
-    """Read the settings and name every mistake, without starting anything."""
-    read_or_fail(settings_path)
+    """Read the settings and name every mistake, without starting anything.
+
+    Certificates that have ended, or do not hold yet, are named too, and clouds that do not fit; exit 1 when one is bad.
+    """
+    settings = read_or_fail(settings_path)
+    from byokd.runtime.clock import SystemClock  # noqa: PLC0415 - as below
+    from byokd.runtime.examinations.configured import examine_configured  # noqa: PLC0415 - loads cryptography
+
+    identities, suffixes = settings.identities, settings.vaults.allowed_suffixes
+    found = examine_configured(identities, suffixes=suffixes, now=SystemClock().now())
+    for one in found:
+        say_error(one.found, hint=one.hint) if one.grade is Grade.BAD else say_warning(one.found, hint=one.hint)
+    if any(one.grade is Grade.BAD for one in found):
+        raise SystemExit(int(ExitCode.FOUND_BAD))
     click.echo(f"{settings_path}: good")
 
 

@@ -28,6 +28,13 @@ def say_error(message: str, *, hint: str | None = None) -> None:
         click.echo(f"hint: {hint}", err=True)
 
 
+def say_warning(message: str, *, hint: str | None = None) -> None:
+    """Say on standard error what wants a look."""
+    click.echo(f"warning: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+
+
 def counted(number: int, noun: str) -> str:
     """Give a number of things in words: "1 mistake", "2 mistakes"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

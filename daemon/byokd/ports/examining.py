@@ -123,7 +123,8 @@ class TokenTrial(Protocol):
     async def failure(self, identity: IdentityName, *, host: VaultHost | None, tenant: TenantId | None) -> str | None:
         """Get a token for a vault's cloud and forget it; give the code of what went wrong, or None.
 
-        Without a tenant, and where one is needed: do what can be done without asking for a token there.
+        Without a tenant: in the one that the identity's settings name. Where they name none, and one is needed: do what
+        can be done without asking for a token there.
         """
         ...
 

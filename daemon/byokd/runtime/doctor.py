@@ -41,7 +41,9 @@ async def diagnose(
         look, upgrade_at_start=settings.store.upgrade_at_start, daemon_answers=answers or isinstance(report, str)
     )
     keys = stored.examine_service_keys(instruments, look, proved=answers and _is_well(report, "service-keys"))
-    identities = of_identities.examine_identities(instruments, look, configured=settings.identities)
+    identities = of_identities.examine_identities(
+        instruments, look, configured=settings.identities, suffixes=settings.vaults.allowed_suffixes
+    )
     vaults = azure.examine_vaults(instruments, look, seconds=VAULT_SECONDS)
     running = report if isinstance(report, dict) else None
     groups = await asyncio.gather(

@@ -13,13 +13,27 @@ from byokd.settings.kinds import AbsolutePath, Name, Switch
 Kind = Literal["managed-identity", "workload-identity", "certificate", "cross-tenant"]
 Authority = Literal["login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"]
 
+PUBLIC: Final[Authority] = "login.microsoftonline.com"
+VAULTS_OF: Final[Mapping[Authority, str]] = {
+    PUBLIC: "vault.azure.net",
+    "login.microsoftonline.us": "vault.usgovcloudapi.net",
+    "login.partner.microsoftonline.cn": "vault.azure.cn",
+}
+"""The suffix of the vaults in the cloud of each Entra ID (documentation)."""
+
 _FIELDS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "managed-identity": ("client_id", "resource_id"),
     "workload-identity": ("client_id", "tenant", "token_file", "authority"),
-    "certificate": ("client_id", "certificate_file", "authority"),
-    "cross-tenant": ("client_id", "via", "authority"),
+    "certificate": ("client_id", "certificate_file", "tenant", "authority"),
+    "cross-tenant": ("client_id", "via", "tenant", "authority"),
 }
-"""What belongs to each kind besides `shared`. All but `authority`, and what a managed identity has, must be there."""
+"""What belongs to each kind besides `shared`. What a managed identity has need not be there, nor `_OPTIONAL`."""
+
+_OPTIONAL: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "workload-identity": ("authority",),
+    "certificate": ("tenant", "authority"),
+    "cross-tenant": ("tenant", "authority"),
+}
 
 _OF_KINDS: Final = frozenset(name for names in _FIELDS.values() for name in names)
 _RIGHT: Final = {
@@ -67,8 +81,9 @@ class IdentitySettings(Group):
     """`managed-identity` only: ARM id of a user-assigned one, instead of `client_id`. Accounts may name it so."""
 
     tenant: Annotated[str, AfterValidator(_guid)] | None = None
-    """`workload-identity` only: the tenant in which the application was made. `byokd doctor` tries it there while no
-    account uses it; the tokens of accounts come from the accounts' tenants."""
+    """The tenant in which the application was made; not for `managed-identity`, and of the others only
+    `workload-identity` must have it. `byokd doctor` tries it there while no account uses it; the tokens of accounts
+    come from the accounts' tenants."""
 
     token_file: AbsolutePath | None = None
     """`workload-identity` only: file with the federated token, which the platform renews. Read anew every 10 minutes,
@@ -82,7 +97,7 @@ class IdentitySettings(Group):
     via: Name | None = None
     """`cross-tenant` only: name of the managed identity whose token is shown in place of a secret."""
 
-    authority: Authority = "login.microsoftonline.com"
+    authority: Authority = PUBLIC
     """Entra ID's host, that of the cloud in which the application was made: public, US government or China. Not for
     `managed-identity`. It is a closed list, so that nothing is ever shown to another host."""
 
@@ -96,7 +111,7 @@ class IdentitySettings(Group):
         given = {name for name in _OF_KINDS if getattr(self, name) != defaults[name].default}
         wrong = [f"{name} does not belong to kind {self.kind}" for name in sorted(given - set(fields))]
         if self.kind != "managed-identity":
-            missing = [name for name in fields if name != "authority" and name not in given]
+            missing = [name for name in fields if name not in {*_OPTIONAL[self.kind], *given}]
             wrong += [f"{name} is missing: {_RIGHT[name]}" for name in missing]
         elif {"client_id", "resource_id"} <= given:
             wrong.append("client_id and resource_id name the identity twice: write one of them")

@@ -11,15 +11,10 @@ from byokd.adapters.identity.sources import NOBODY
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
 from byokd.ports import TokenUnavailableError
 from byokd.settings import IdentitySettings, Settings
+from byokd.settings.identities import PUBLIC, VAULTS_OF
 
 INSTANCE_METADATA: Final = "http://169.254.169.254"
 """Where machines in Azure ask; azure-identity lets AZURE_POD_IDENTITY_AUTHORITY_HOST name another place."""
-
-_VAULTS_BESIDE: Final = {
-    "login.microsoftonline.us": "vault.usgovcloudapi.net",
-    "login.partner.microsoftonline.cn": "vault.azure.cn",
-}
-"""Vaults of the clouds that have an Entra ID of their own."""
 
 
 class CredentialsTrial:
@@ -40,6 +35,7 @@ class CredentialsTrial:
         """Get a token for a vault's cloud and forget it, or do what goes before that where no tenant is known."""
         settings = self._settings.identities[identity]
         scope = self._scope(settings, host)
+        tenant = tenant or (None if settings.tenant is None else TenantId(settings.tenant))
         try:
             if tenant is None and settings.kind == "certificate":
                 self._credentials.make_ready(identity)
@@ -47,8 +43,7 @@ class CredentialsTrial:
             if tenant is None and settings.kind == "cross-tenant":
                 await self._credentials.assertion(identity)
                 return None
-            where = tenant or TenantId(settings.tenant or NOBODY)
-            await self._credentials.token(identity, scope=scope, tenant=where)
+            await self._credentials.token(identity, scope=scope, tenant=tenant or TenantId(NOBODY))
         except TokenUnavailableError as error:
             is_before = tenant is None and settings.via is not None
             return f"{error.code}{VIA}{settings.via}" if is_before else error.code
@@ -69,7 +64,8 @@ class CredentialsTrial:
         return found.lower() if isinstance(found, str) else None
 
     def _scope(self, settings: IdentitySettings, host: VaultHost | None) -> str:
-        usual = _VAULTS_BESIDE.get(settings.authority, self._settings.vaults.allowed_suffixes[0])
+        allowed = self._settings.vaults.allowed_suffixes[0]
+        usual = allowed if settings.authority == PUBLIC else VAULTS_OF[settings.authority]
         suffix = usual if host is None else host.partition(".")[2]
         return f"https://{suffix}/.default"
 

@@ -1,23 +1,22 @@
 """Identities: a token is to be had for each, where their accounts are."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from byokd.domain.accounts import instant
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost
 from byokd.ports import StoreUnavailableError
 from byokd.ports.examining import Instruments, StoreLook
-from byokd.runtime.findings import Finding, bad, ok, warn
-from byokd.runtime.identity_files import certificate_times
+from byokd.runtime.examinations.configured import IDENTITIES, elsewhere, examine_configured
+from byokd.runtime.findings import Finding, Grade, bad, ok, warn
 from byokd.runtime.identity_words import WITHDRAWALS, hint_of
 from byokd.settings import IdentitySettings
 
-IDENTITIES: Final = "identities"
+__all__ = ["IDENTITIES", "MOST_UNUSED", "examine_identities"]
 
-CERTIFICATE_NOTED: Final = timedelta(days=30)
-"""A certificate that ends sooner is named."""
+MOST_UNUSED: Final = 50
+"""Identities that no account uses, and are tried all the same: some endpoints answer twenty requests a second."""
 
 
 async def examine_identities(
@@ -25,8 +24,9 @@ async def examine_identities(
     look: StoreLook | StoreUnavailableError,
     *,
     configured: Mapping[str, IdentitySettings],
+    suffixes: Collection[str],
 ) -> Sequence[Finding]:
-    """A token is to be had for each identity that accounts use; before there are any, for each that is configured."""
+    """A token is to be had for each identity: where its accounts are, or where its own settings say."""
     used = look.identities if isinstance(look, StoreLook) else frozenset[IdentityName]()
     if not (used or configured):
         hint = "add one to the settings, such as [identities.platform]; accounts with a customer key need one"
@@ -35,15 +35,26 @@ async def examine_identities(
         bad(IDENTITIES, f"accounts use the identity {name}, which is not configured", hint=f"add [identities.{name}]")
         for name in sorted(used - set(configured))
     ]
-    tried = [IdentityName(name) for name in sorted(used & set(configured) or configured)]
+    unused = sorted(set(configured) - used)
+    tried = [IdentityName(name) for name in (*sorted(used & set(configured)), *unused[:MOST_UNUSED])]
     found = await asyncio.gather(*(_tried(instruments, look, name, configured[name]) for name in tried))
     had = [name for name, finding in zip(tried, found, strict=True) if finding is None]
-    findings += [finding for finding in found if finding is not None]
-    # Those too that nobody uses yet: it costs no call.
-    findings += _of_certificates(configured, instruments.clock.now())
+    findings += [
+        _softened(finding) if used and name in unused else finding
+        for name, finding in zip(tried, found, strict=True)
+        if finding is not None
+    ]
+    findings += examine_configured(configured, suffixes=suffixes, now=instruments.clock.now())
     findings += _of_tenants(look, configured)
     findings += await _of_doubles(instruments, had, configured)
+    if left := len(unused[MOST_UNUSED:]):
+        findings.append(ok(IDENTITIES, f"{left} more that no account uses were not tried"))
     return [*findings, *_well(instruments, look, had, configured)]
+
+
+def _softened(finding: Finding) -> Finding:
+    """Say of an identity that no account uses that nothing is broken yet."""
+    return replace(finding, grade=Grade.WARN, found=f"{finding.found}; no account uses it")
 
 
 async def _tried(
@@ -64,24 +75,6 @@ async def _tried(
         return warn(IDENTITIES, f"{found}: {said}", hint=hint_of(codes[0]))
     code = next((code for code in codes if code not in WITHDRAWALS), codes[0])
     return bad(IDENTITIES, f"{found}: {code}", hint=hint_of(code))
-
-
-def _of_certificates(identities: Mapping[str, IdentitySettings], now: datetime) -> Sequence[Finding]:
-    findings = []
-    for name, settings in identities.items():
-        times = None if settings.certificate_file is None else certificate_times(settings.certificate_file)
-        if times is None:
-            continue
-        begin, end = times
-        hint = f"register a new one with the application and put it into {settings.certificate_file}"
-        if begin > now:
-            hint = f"Entra ID refuses it until then: put one that holds now into {settings.certificate_file}"
-            findings.append(bad(IDENTITIES, f"the certificate of {name} begins on {instant(begin)}", hint=hint))
-        elif end <= now:
-            findings.append(bad(IDENTITIES, f"the certificate of {name} ended on {instant(end)}", hint=hint))
-        elif end <= now + CERTIFICATE_NOTED:
-            findings.append(warn(IDENTITIES, f"the certificate of {name} ends on {instant(end)}", hint=hint))
-    return findings
 
 
 async def _of_doubles(
@@ -109,9 +102,14 @@ async def _of_doubles(
 def _of_tenants(
     look: StoreLook | StoreUnavailableError, configured: Mapping[str, IdentitySettings]
 ) -> Sequence[Finding]:
-    """An identity that is not shared may serve several customers only where it was shared when they came."""
+    """An identity that is not shared may serve several customers only where it was shared when they came.
+
+    And it gets its tokens in the cloud that its accounts' vaults are in.
+    """
     using = look.using if isinstance(look, StoreLook) else {}
-    return [
+    places = {name: [place.host for place in places] for name, places in sorted(using.items()) if name in configured}
+    clouds = [elsewhere(name, configured[name], hosts) for name, hosts in places.items()]
+    return [finding for finding in clouds if finding is not None] + [
         warn(
             IDENTITIES,
             f"{name} is not shared, but serves customers of several tenants: one's grant may serve another's account",
@@ -134,12 +132,12 @@ def _well(
     unasked = []
     for name in names:
         is_used = isinstance(look, StoreLook) and bool(look.using.get(name))
-        if is_used or configured[name].kind in {"managed-identity", "workload-identity"}:
+        if is_used or configured[name].kind == "managed-identity" or configured[name].tenant is not None:
             asked.setdefault(instruments.tokens.endpoint(name), []).append(name)
         else:
             unasked.append(name)
     had = [ok(IDENTITIES, f"{', '.join(of)}: a token was had from {endpoint}") for endpoint, of in asked.items()]
     if not unasked:
         return had
-    words = "what it needs here is in order; no account tells a tenant to ask for a token"
-    return [*had, ok(IDENTITIES, f"{', '.join(unasked)}: {words}")]
+    words = "no token was tried, for neither an account nor identities.NAME.tenant names a tenant"
+    return [*had, ok(IDENTITIES, f"{', '.join(unasked)}: {words}; what this machine has for it is in order")]
