@@ -122,6 +122,9 @@ async def test_an_authority_of_another_cloud_than_the_vaults_is_questioned(platf
     assert (warned.grade, warned.found.rpartition(": ")[2]) == (Grade.WARN, "vault.azure.net")
     assert about("another cloud", await findings(platform, used("certified"))) == []
     assert about("another cloud", await findings(platform, used("machine"))) == []
+    government = WatchedVault(VaultHost("contoso.vault.usgovcloudapi.net"), CONTOSO)
+    look = replace(used("machine"), using={IdentityName("machine"): (government,)})
+    assert about("another cloud", await findings(platform, look)) == [], "its endpoint is that of its own cloud"
 
 
 @dataclass(frozen=True, slots=True)

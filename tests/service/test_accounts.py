@@ -42,7 +42,12 @@ async def test_accounts_are_applied_shown_checked_and_deleted(stage: Stage) -> N
     examined = await byokd("doctor", "--json", environment=settings)
     *findings, last = map(json.loads, examined.out.splitlines())
     assert (examined.code, last["ok"]) == (0, True)
-    assert [one["what"] for one in findings if one["grade"] != "ok"] == ["service-manager"]
+    manager, *identities = [one for one in findings if one["grade"] != "ok"]
+    assert manager["what"] == "service-manager"
+    unused = [(one["what"], one["grade"], one["found"].partition(" from ")[0]) for one in identities]
+    # The stage's settings name an application and its identity that nobody has made here.
+    assert unused == [("identities", "warn", f"no token for {name}") for name in ("behind", "vendor")]
+    assert all(one["found"].endswith("; no account uses it") for one in identities)
     assert f"held by process {stage.daemon.pid}" in examined.out
     await stage.control.set_fault("managed-identity", "unavailable")
     broken = await byokd("doctor", environment=settings)
