@@ -89,6 +89,16 @@ async def test_a_reader_is_told_and_the_answer_is_kept_for_a_minute(azure: Azure
     assert await azure.told() is None
 
 
+@pytest.mark.parametrize("role", ["Reader", "Contributor", "Key Vault Reader"])
+@pytest.mark.parametrize("at", ["group", "subscription"])
+async def test_a_role_above_the_vault_lets_it_be_read_too(azure: Azure, role: str, at: str) -> None:
+    await azure.emulator.control.assign_role("contoso", role, at=at)
+    assert await azure.told() == PROTECTED
+    await azure.emulator.control.remove_role("contoso", role, at=at)
+    azure.clock.stepped = KEPT_SECONDS + 1
+    assert await azure.told() is None
+
+
 @pytest.mark.parametrize("protected", [True, False])
 async def test_region_soft_delete_and_purge_protection_are_told_as_they_are(azure: Azure, protected: bool) -> None:  # noqa: FBT001 - drawn
     await azure.emulator.control.create_vault("fabrikam", purge_protection=protected, region="North Europe")

@@ -136,6 +136,23 @@ async def test_without_leave_nobody_is_asked(make_world: MakeWorld) -> None:
         assert len(registry.asked) == registered
 
 
+async def test_a_reload_may_let_arm_be_asked_and_may_take_that_back(make_world: MakeWorld) -> None:
+    world, registry = with_arm(make_world, enabled=False)
+    _, key = world.one_vault()
+    without, allowed = world.settings, Settings(arm=ArmSettings(enabled=True, interval=SOON))
+    async with world.running():
+        await world.register(key)
+        await world.reload(allowed)
+        begun, registry.told = world.now, ELSEWHERE
+        await asyncio.sleep(2 * MINUTE)
+        assert registry.hosts(since=begun) == [key.host]
+        await world.reload(without)
+        begun, registry.told = world.now, GOOD
+        await asyncio.sleep(2 * SOON.total_seconds())
+        assert registry.hosts(since=begun) == []
+        assert await kinds(world, key) == {WarningKind.VAULT_ELSEWHERE}, "nobody can tell that it is gone"
+
+
 async def test_each_vault_is_asked_about_once_in_an_interval_one_after_the_other_and_not_sooner_for_a_restart(
     make_world: MakeWorld,
 ) -> None:
