@@ -11,6 +11,7 @@ from byokd.domain import warn
 from byokd.domain.accounts import instant
 from byokd.domain.answers import FactsAnswer, KeyFacts
 from byokd.domain.decide import Decision, Look, decide
+from byokd.domain.identifiers import WrappingVersionId
 from byokd.domain.judge import Seen
 from byokd.domain.verdict import Watch, WatchWarning
 from byokd.domain.vocabulary import DetectedBy, EventType, RefusalKind, WarningKind
@@ -87,6 +88,35 @@ def test_what_is_amiss_is_told_from_its_very_instant_on_and_of_two_dates_the_fin
     found = [one.message for one in seen_with(watch(), own).warnings]
     assert len(found) == (expected is not None)
     assert all(expected in message for message in found)
+
+
+UNWRAP_ALONE = frozenset({"unwrapKey"})
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_wrap_key_that_was_taken_from_the_current_version_is_told_once_and_costs_nothing(pinned: bool) -> None:  # noqa: FBT001 - in a table
+    on = watch(pinned=pinned)
+    assert seen_with(on, facts()).warnings == ()
+    lost = seen_with(on, facts(operations=UNWRAP_ALONE))
+    assert [found.kind for found in lost.warnings] == [WarningKind.WRAP_NOT_PERMITTED]
+    assert [event.type for event in lost.events] == [EventType.KEY_WRAP_NOT_PERMITTED]
+    assert lost.verdicts == {}
+    on = replace(on, warnings=lost.warnings)
+    assert seen_with(on, facts(operations=UNWRAP_ALONE)).events == ()
+    assert seen_with(on, None).warnings == seen_with(on, facts(), probe=silent()).warnings == on.warnings
+    assert seen_with(on, facts()).warnings == ()
+
+
+def test_a_version_that_is_being_left_needs_no_wrap_key() -> None:
+    on = watch()
+    left, current = on.versions[0], replace(on.versions[0], id=WrappingVersionId(99), version=V2)
+    on = replace(on, versions=(left, current), current=current.id, adopted=frozenset({V1, V2}))
+    seen = (
+        Seen(V1, OPENED, facts(V1, operations=UNWRAP_ALONE), facts(V2), NOW),
+        Seen(V2, OPENED, facts(V2), facts(V2), NOW),
+    )
+    sight = Look(seen, facts(V2), None, DetectedBy.POLL)
+    assert decide(on, sight, now=NOW, policy=POLICY, jitter=0.0).warnings == ()
 
 
 @pytest.mark.parametrize("pinned", [False, True])

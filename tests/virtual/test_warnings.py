@@ -150,6 +150,22 @@ async def test_what_is_lost_after_registration_is_told_and_costs_nobody_anything
         assert [event["type"] for event in world.told(account)] == ["byokd.account.created"]
 
 
+async def test_a_key_that_loses_wrap_key_goes_on_and_is_told_of(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.change(operations=frozenset({"unwrapKey"}))
+        for _ in range(2):
+            await asyncio.sleep(2 * MINUTE)
+            await world.restart()
+        assert [event["type"] for event in world.bus.told_of_key(key)] == ["byokd.key.wrap-not-permitted"]
+        assert number(world, "byokd_warnings", kind="WrapNotPermitted") == 1
+        assert [event["type"] for event in world.told(account)] == ["byokd.account.created"]
+        vault.change(operations=frozenset({"wrapKey", "unwrapKey"}))
+        await asyncio.sleep(2 * MINUTE)
+        assert await warnings_of(world, key) == {}
+
+
 async def test_what_is_seldom_asked_is_forgotten_with_its_watch(world: World) -> None:
     asking = Seldom(world.clock)
     for watch in range(1000):

@@ -79,6 +79,7 @@ _WARNINGS: Mapping[WarningKind, Recipe] = {
     WarningKind.KEY_NOT_YET_VALID: keys.activate,
     WarningKind.NEAR_EXPIRY: keys.rotate,
     WarningKind.PINNED_VERSION_SUPERSEDED: keys.follow,
+    WarningKind.WRAP_NOT_PERMITTED: keys.permit,
     WarningKind.PURGE_PROTECTION_OFF: access.protect,
     WarningKind.SOFT_DELETE_OFF: access.keep_deleted,
     WarningKind.VAULT_ELSEWHERE: access.bring_together,

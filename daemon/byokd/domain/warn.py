@@ -15,6 +15,7 @@ from byokd.domain.vocabulary import EventType, RefusalKind, WarningKind
 
 EVENTS: Mapping[WarningKind, EventType] = {
     WarningKind.NEWEST_VERSION_UNUSABLE: EventType.KEY_NEWEST_VERSION_UNUSABLE,
+    WarningKind.WRAP_NOT_PERMITTED: EventType.KEY_WRAP_NOT_PERMITTED,
     WarningKind.PURGE_PROTECTION_OFF: EventType.KEY_PURGE_PROTECTION_OFF,
     WarningKind.SOFT_DELETE_OFF: EventType.KEY_SOFT_DELETE_OFF,
     WarningKind.VAULT_ELSEWHERE: EventType.KEY_VAULT_ELSEWHERE,
@@ -143,6 +144,19 @@ def near_expiry(sight: Sight) -> Iterable[WatchWarning]:
     return (warning for warning in found if warning.date is not None and sight.now < warning.date)
 
 
+def wrap_not_permitted(sight: Sight) -> Iterable[WatchWarning]:
+    """The current version still unwraps, but its operations no longer have wrapKey: no account can come to it."""
+    current = sight.watch.current_version.version
+
+    def told(facts: KeyFacts) -> WatchWarning | None:
+        if facts.version != current or "wrapKey" in facts.operations:
+            return None
+        message = "the key operations lack wrapKey; it still unwraps, but cannot wrap"
+        return WatchWarning(WarningKind.WRAP_NOT_PERMITTED, facts.version, message)
+
+    return _of_versions(sight, WarningKind.WRAP_NOT_PERMITTED, told)
+
+
 def purge_protection_off(sight: Sight) -> Iterable[WatchWarning]:
     """Whoever may purge in the vault can destroy the key for good, and everything that it wrapped."""
     answers = (sight.newest, *(seen.facts for seen in sight.seen), sight.unpinned)
@@ -170,6 +184,7 @@ RULES: tuple[Rule, ...] = (
     key_expired,
     key_not_yet_valid,
     near_expiry,
+    wrap_not_permitted,
     purge_protection_off,
     soft_delete_off,
     vault_elsewhere,

@@ -152,6 +152,7 @@ EVENT_DATA: Mapping[EventType, type[Shape]] = MappingProxyType(
         EventType.KEY_VERSION_DETECTED: VersionDetectedData,
         EventType.KEY_VERSION_RETIRED: KeyData,
         EventType.KEY_NEWEST_VERSION_UNUSABLE: KeyWarningData,
+        EventType.KEY_WRAP_NOT_PERMITTED: KeyWarningData,
         EventType.KEY_PURGE_PROTECTION_OFF: KeyWarningData,
         EventType.KEY_SOFT_DELETE_OFF: KeyWarningData,
         EventType.KEY_VAULT_ELSEWHERE: KeyWarningData,
