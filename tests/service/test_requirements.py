@@ -13,6 +13,7 @@ enabled = true
 subscriptions = ["{SUBSCRIPTION}"]
 interval = "1 s"
 """
+LATER = SETTINGS.replace('interval = "1 s"', 'interval = "1 d"')
 
 
 async def configured(stage: Stage) -> None:
@@ -20,6 +21,10 @@ async def configured(stage: Stage) -> None:
     path = stage.directory / "byokd.toml"
     led = path.read_text().replace("connect_to = { ", f'connect_to = {{ "management.azure.com" = "{stage.tls}", ')
     path.write_text(led + SETTINGS)
+    await reload(stage)
+
+
+async def reload(stage: Stage) -> None:
     reloaded = await byokd("reload", environment=stage.environment)
     assert reloaded.code == 0, reloaded.err
 
@@ -41,6 +46,10 @@ async def until_warned(stage: Stage, *kinds: str) -> None:
 def told(stage: Stage, *, since: int) -> list[str]:
     of_keys = [one for one in stage.watcher.heard[since:] if "/keys/" in one.topic]
     return sorted(one.type.removeprefix("byokd.key.") for one in of_keys)
+
+
+async def asked_of_arm(stage: Stage) -> dict[str, int]:
+    return {one["operation"]: one["count"] for one in await stage.control.calls() if one["target"] == "arm"}
 
 
 async def test_what_a_vault_loses_is_told_once_shown_and_taken_back_when_it_is_there_again(stage: Stage) -> None:
@@ -72,3 +81,28 @@ async def test_what_a_vault_loses_is_told_once_shown_and_taken_back_when_it_is_t
     await until_warned(stage)
     await stage.watcher.until(lambda: len(told(stage, since=begun)) >= 3, seconds=10)
     assert told(stage, since=begun) == ["purge-protection-off", "soft-delete-off", "vault-elsewhere"]
+
+
+async def test_an_operator_who_checks_has_arm_asked_too_and_nobody_is_asked_sooner_otherwise(stage: Stage) -> None:
+    await configured(stage)
+    tenant = await customer(stage)
+    await stage.control.set_reader(VAULT)
+    applied = await apply(stage, manifest(stage, tenant))
+    assert applied.code == 0, applied.err
+
+    async def was_asked_twice() -> bool:
+        return (await asked_of_arm(stage)).get("get", 0) > 2  # once by the registration
+
+    await eventually(was_asked_twice)
+    path = stage.directory / "byokd.toml"
+    path.write_text(path.read_text().replace(SETTINGS, LATER))
+    await reload(stage)
+    await stage.control.change_vault(VAULT, region="eastus")
+    await stage.control.reset_calls()
+    assert await warned(stage) == []
+    checked = await byokd("check", "contoso", environment=stage.environment)
+    assert checked.out.startswith("Usable"), checked.err
+    await until_warned(stage, "VaultElsewhere")
+    assert await asked_of_arm(stage) == {"get": 1, "list": 2}, (
+        "listed in the account's subscription, then in the named one"
+    )

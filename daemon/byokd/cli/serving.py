@@ -190,6 +190,7 @@ class _Process:
             service.registrar,
             service.repairer,
             service.scheduler,
+            service.requirements,
             brakeman=service.brakeman,
             publisher=service.publisher,
             resealer=service.resealer,

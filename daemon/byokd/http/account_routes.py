@@ -48,6 +48,7 @@ class _Api:
         checked = await self.managed.scheduler.check_now(found.watch)
         if checked is None:
             raise problem(409, "the account's key is not watched any more", "show the account again")
+        self.managed.requirements.now(found.watch)
         account = await self.managed.find(str(found.id))
         if account.damage is not None:
             await self.managed.damages.try_again(account)

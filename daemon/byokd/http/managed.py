@@ -17,6 +17,7 @@ from byokd.runtime.publisher import Publisher
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.reloading import Reloader
 from byokd.runtime.repairing import Repairer
+from byokd.runtime.requirements import Requirements
 from byokd.runtime.resealer import Resealer
 from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.values import ProtectedValues
@@ -35,6 +36,7 @@ class Managed:
     registrar: Registrar
     repairer: Repairer
     scheduler: Scheduler
+    requirements: Requirements
     brakeman: Brakeman
     publisher: Publisher
     resealer: Resealer

@@ -18,6 +18,7 @@ from byokd.domain.properties import VaultProperties
 from byokd.domain.requirements import weigh_vault
 from byokd.ports import Clock, KeyTarget, Randomness, StaleError, Store, VaultRegistry
 from byokd.ports.requirements import Occupant, Turn
+from byokd.runtime.waking import Bell
 from byokd.settings import ArmSettings
 
 MOST_PAUSE: Final = timedelta(minutes=1)
@@ -50,17 +51,23 @@ class Requirements:
         self._settings = settings
         self._on_change = on_change
         self._soon: set[WatchId] = set()
+        self._bell = Bell()
 
     def soon(self, watch: WatchId) -> None:
         """Ask about the vault of a watch at one of the next turns: its accounts changed. A restart forgets that."""
         if self._settings.enabled:
             self._soon.add(watch)
 
+    def now(self, watch: WatchId) -> None:
+        """As `soon`, but without waiting for the turn: somebody looks at it."""
+        self.soon(watch)
+        self._bell.ring()
+
     async def run(self) -> None:
         """Ask for ever."""
         while True:
             pause = await self._take_turn() if self._settings.enabled else MOST_PAUSE
-            await self._clock.sleep(pause.total_seconds())
+            await self._bell.wait(pause.total_seconds())
 
     async def _take_turn(self) -> timedelta:
         """Ask about the next vault, if it is time; give how long to wait after it."""
