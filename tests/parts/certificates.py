@@ -31,8 +31,8 @@ class ServerFiles:
     key: Path
 
 
-def server_files(directory: Path) -> ServerFiles:
-    """Write PEM files of a new authority and of a server that it vouches for."""
+def server_files(directory: Path, *names: str) -> ServerFiles:
+    """Write PEM files of a new authority and of a server that it vouches for, at 127.0.0.1 and under these names."""
     directory.mkdir(parents=True, exist_ok=True)
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
@@ -46,12 +46,12 @@ def server_files(directory: Path) -> ServerFiles:
     files = ServerFiles(directory / "ca.pem", directory / "server.pem", directory / "server.key")
     files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     (directory / "ca.key").write_bytes(_private(authority_key))
-    issue(files, lasts=timedelta(days=1))
+    issue(files, *names, lasts=timedelta(days=1))
     return files
 
 
-def issue(files: ServerFiles, *, lasts: timedelta) -> None:
-    """Write the server's certificate anew, with a new key. One that lasts less than nothing has expired."""
+def issue(files: ServerFiles, *names: str, lasts: timedelta) -> None:
+    """Write the server's certificate anew, with a new key, also for these names. One that lasts less than nothing has expired."""
     authority = x509.load_pem_x509_certificate(files.authority.read_bytes())
     authority_key = serialization.load_pem_private_key((files.authority.parent / "ca.key").read_bytes(), None)
     assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
@@ -60,7 +60,7 @@ def issue(files: ServerFiles, *, lasts: timedelta) -> None:
     server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test broker")])
     server = (
         _builder(server_name, authority.subject, server_key.public_key(), lasts=lasts)
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([address, *map(x509.DNSName, names)]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )

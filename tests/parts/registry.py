@@ -11,6 +11,9 @@ from pathlib import Path
 
 OLDEST_SYSTEMD = 252
 
+AZURITE = Path(__file__).parent / "azurite/node_modules/azurite/dist/src/queue/main.js"
+"""Its queue service, as `npm ci` in that directory installs it."""
+
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 """Debian keeps daemons where an ordinary user's PATH does not look."""
 
@@ -64,6 +67,10 @@ PARTS = {
     "root": Part(lambda: os.geteuid() == 0, "run the tests as root: they have to become other users"),
     "mosquitto": Part(
         _programs("mosquitto", "mosquitto_passwd"), "install the Debian package mosquitto, or run tests/set-up"
+    ),
+    "azurite": Part(
+        lambda: program("node") is not None and AZURITE.exists(),
+        "install the Debian packages nodejs and npm, then run tests/set-up, which runs npm ci in tests/parts/azurite",
     ),
     "iotcore": Part(_module("iotcore"), "install the Python package iotcore, or run make setup"),
     "systemd": Part(

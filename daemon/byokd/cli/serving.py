@@ -69,7 +69,7 @@ async def _run(settings: Settings, read: ReadSettings) -> None:
         wired = await wire(settings, stack)
         listener = stack.enter_context(listen_tcp(settings.http.listen, setting="http.listen"))
         grid = None
-        if settings.event_grid.sources:
+        if settings.event_grid.webhooks:
             grid = stack.enter_context(listen_tcp(settings.event_grid.listen, setting="event_grid.listen"))
         unix_listener = stack.enter_context(listen_unix(settings.service.socket))
         stack.callback(settings.service.socket.unlink, missing_ok=True)
@@ -139,8 +139,10 @@ class _Process:
                 f"identities.{', identities.'.join(sorted(gone))}: accounts use it; give them another one first (byokd "
                 "accounts repair, or apply), or restart byokd"
             )
-        if settings.event_grid.sources and self._grid is None:
-            raise ChangeRefusedError("event_grid.sources: the first one needs a restart, as nothing listens for it yet")
+        if settings.event_grid.webhooks and self._grid is None:
+            raise ChangeRefusedError(
+                "event_grid.sources: the first webhook needs a restart, as nothing listens for it yet"
+            )
         ways = AsyncExitStack()
         async with AsyncExitStack() as quiet:
             try:

@@ -148,7 +148,7 @@ class Deliveries:
         """Tell who sends it, before anything of the body is read. Every source's secret is compared, in equal time."""
         known: Source | None = None
         refusal = _RefusedError(Refusal.UNAUTHORIZED)
-        for name, source in self.hints.sources.items():
+        for name, source in self.hints.webhooks.items():
             try:
                 if self._shows_secret(request, name, source) and await self._shows_token(request, source):
                     known = source

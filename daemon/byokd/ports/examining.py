@@ -11,6 +11,7 @@ from byokd.domain.vocabulary import Reason
 from byokd.ports.brake import BrakeReport
 from byokd.ports.bus import Bus
 from byokd.ports.machine import Clock
+from byokd.ports.queues import EventQueue
 from byokd.ports.sealing import Sealer
 from byokd.ports.store import SealedStore
 from byokd.records import Failing
@@ -141,6 +142,7 @@ class Instruments:
         look_at_store: blocks; raises StoreUnavailableError.
         service_keys: reads the files; raises ServiceKeysUnusableError.
         sealed_store: opens the database for reading; raises StoreUnavailableError.
+        queues: those that Event Grid delivers to, by the name of their source.
     """
 
     clock: Clock
@@ -150,6 +152,7 @@ class Instruments:
     bus: Bus
     tokens: TokenTrial
     vaults: VaultGreeter
+    queues: Mapping[str, EventQueue] = field(default_factory=dict)
 
 
 DaemonReport = Mapping[str, object]

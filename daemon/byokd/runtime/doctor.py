@@ -6,7 +6,7 @@ from pathlib import Path
 
 from byokd.ports import StoreUnavailableError
 from byokd.ports.examining import DaemonReport, Instruments, StoreLook
-from byokd.runtime.examinations import azure, broker, plight, process, stored
+from byokd.runtime.examinations import azure, broker, plight, process, queues, stored
 from byokd.runtime.examinations import identities as of_identities
 from byokd.runtime.findings import Finding, examined
 from byokd.settings import Settings
@@ -15,7 +15,7 @@ SECONDS = 8.0
 """For an examination."""
 
 VAULT_SECONDS = 4.0
-"""For a vault: one that is silent must not hide what the others answered."""
+"""For a vault or a queue: one that is silent must not hide what the others answered."""
 
 BUS_GRACE_SECONDS = 5.0
 """For the trial messages, beyond what connecting and the marker may take by the settings."""
@@ -51,6 +51,7 @@ async def diagnose(
         _broker(settings, instruments, running, name=name),
         examined(of_identities.IDENTITIES, identities, seconds=SECONDS),
         examined(azure.VAULTS, vaults, seconds=SECONDS),
+        examined(queues.QUEUES, queues.examine_queues(instruments, seconds=VAULT_SECONDS), seconds=SECONDS),
     )
     manager = [] if running is None else [process.examine_service_manager(running)]
     return [
@@ -63,6 +64,7 @@ async def diagnose(
         *groups[2],
         *plight.examine_plight(look, settings=settings.brake, daemon_answers=running is not None),
         *groups[3],
+        *groups[4],
     ]
 
 

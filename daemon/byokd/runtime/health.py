@@ -24,6 +24,7 @@ class Component(StrEnum):
     CLOCK = "clock"
     BRAKE = "brake"
     ACCOUNTS = "accounts"
+    EVENT_QUEUES = "event-queues"
 
 
 @dataclass(frozen=True, slots=True)

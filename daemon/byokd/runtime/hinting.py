@@ -100,6 +100,8 @@ class Hints:
         self._metrics = metrics
         self._suffixes = suffixes
         self.sources = {name: Source(name, one, clock) for name, one in settings.sources.items()}
+        self.webhooks = {name: one for name, one in self.sources.items() if one.settings.kind == "webhook"}
+        self.queues = {name: one for name, one in self.sources.items() if one.settings.kind == "queue"}
 
     def take(self, source: Source, signals: Iterable[Signal], *, passed_over: int) -> None:
         """Follow what a source says; again the same is not followed again.

@@ -76,6 +76,21 @@ class Metrics:
             ["why"],
             registry=self.registry,
         )
+        self.queue_messages = Counter(
+            "byokd_queue_messages_total",
+            "Messages of Event Grid's queues, by source and what became of them, each time that they came",
+            ["source", "outcome"],
+            registry=self.registry,
+        )
+        self.queue_failures = Counter(
+            "byokd_queue_failures_total",
+            "Calls to Event Grid's queues that failed, by source and why",
+            ["source", "why"],
+            registry=self.registry,
+        )
+        self.queues_in_trouble = Gauge(
+            "byokd_queues_in_trouble", "Queues of Event Grid that cannot be used", registry=self.registry
+        )
         self.verdicts = Counter(
             "byokd_verdict_changes_total", "Committed changes of verdicts", ["outcome"], registry=self.registry
         )

@@ -25,6 +25,7 @@ from byokd.ports import (
     VaultRegistry,
 )
 from byokd.ports.deliveries import DeliveryTokens
+from byokd.ports.queues import EventQueue
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.admission import Admission
 from byokd.runtime.auditing import Auditing
@@ -45,6 +46,8 @@ from byokd.runtime.own_faults import HeardKeys, OwnFaults, VaultTimes
 from byokd.runtime.plaintext import PlaintextKeys
 from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher
+from byokd.runtime.queue_reader import QueueReader
+from byokd.runtime.queue_standings import QueueStandings
 from byokd.runtime.rationing import Priority, Rations
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.repairing import Repairer
@@ -95,6 +98,7 @@ class Outside:
         vault_times: who tells what time the vaults say it is.
         registry: what Azure itself tells of vaults.
         delivery_tokens: who judges the tokens of deliveries.
+        event_queues: those that Event Grid delivers to, by the name of their source.
     """
 
     store: Store
@@ -111,6 +115,7 @@ class Outside:
     vault_times: VaultTimes = field(default_factory=VaultTimes)
     registry: VaultRegistry = field(default_factory=Unregistered)
     delivery_tokens: DeliveryTokens = field(default_factory=Unbelieving)
+    event_queues: Mapping[str, EventQueue] = field(default_factory=dict)
 
 
 class Service:
@@ -239,6 +244,19 @@ class Service:
             settings=self.settings.event_grid,
             suffixes=self.settings.vaults.allowed_suffixes,
         )
+        standings = QueueStandings(self.health, self.metrics)
+        self.queue_readers = [
+            QueueReader(
+                source,
+                self.outside.event_queues[name],
+                self.hints,
+                standings=standings,
+                clock=self.clock,
+                randomness=self.outside.randomness,
+                metrics=self.metrics,
+            )
+            for name, source in self.hints.queues.items()
+        ]
         self.explainer = Explainer(
             self.store,
             self.sightings,
@@ -401,9 +419,11 @@ class Service:
                 NamedTask("requirements", self.requirements.run),
                 NamedTask("auditing", self.auditing.run),
                 NamedTask("reporter", self.reporter.run),
+                *(NamedTask(f"queue-{reader.name}", reader.run) for reader in self.queue_readers),
             ],
             farewells=[
                 *closing,
+                *(Farewell(f"queue-{reader.name}", reader.stop, GOODBYE) for reader in self.queue_readers),
                 Farewell("checks", end_checks, settings.check_grace),
                 Farewell("publish", drain, settings.publish_grace + GOODBYE),
             ],

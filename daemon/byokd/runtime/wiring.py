@@ -1,14 +1,17 @@
 """Fills the ports with adapters. Beside `offline_wiring`, the only module of the runtime that imports them."""
 
 import os
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypedDict
 
 from byokd.adapters.arm.registry import ArmRegistry
+from byokd.adapters.eventgrid.queue import AzureEventQueue
 from byokd.adapters.identity.credentials import Credentials
 from byokd.adapters.identity.deliveries import EntraDeliveryTokens
+from byokd.adapters.identity.sources import NOBODY
 from byokd.adapters.identity.trial import CredentialsTrial
 from byokd.adapters.keyvault.dates import VaultDates
 from byokd.adapters.keyvault.greeting import AzureVaultGreeter
@@ -25,9 +28,11 @@ from byokd.adapters.sql.inspection import inspect_store
 from byokd.adapters.sql.read_only import read_only_store
 from byokd.adapters.sql.store import SqlStore, store_for
 from byokd.adapters.systemd.notifier import SystemdNotifier
+from byokd.domain.identifiers import TenantId
 from byokd.ports import Clock, KeyService, VaultRegistry
 from byokd.ports.deliveries import DeliveryTokens
 from byokd.ports.examining import Instruments
+from byokd.ports.queues import EventQueue
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.layers import Layers
 from byokd.runtime.metrics import Metrics
@@ -104,6 +109,7 @@ class _WaysOut(TypedDict):
     fresh_keys: KeyService
     registry: VaultRegistry
     delivery_tokens: DeliveryTokens
+    event_queues: Mapping[str, EventQueue]
 
 
 async def _ways_out(settings: Settings, ways: AsyncExitStack, clock: Clock, times: VaultTimes) -> _WaysOut:
@@ -118,7 +124,17 @@ async def _ways_out(settings: Settings, ways: AsyncExitStack, clock: Clock, time
         "fresh_keys": sdk_service(outbound.fresh, credentials, vaults=settings.vaults, bystanders=bystanders),
         "registry": ArmRegistry(azure_transport(outbound.kept), credentials, settings.arm, clock),
         "delivery_tokens": EntraDeliveryTokens(outbound.tokens, clock),
+        "event_queues": _event_queues(settings, outbound, credentials),
     }
+
+
+def _event_queues(settings: Settings, outbound: Outbound, credentials: Credentials) -> Mapping[str, EventQueue]:
+    """Give the queues of Event Grid by the names of their sources."""
+    queues: dict[str, EventQueue] = {}
+    for name, source in settings.event_grid.queues.items():
+        tenant = TenantId(source.tenant or settings.identities[source.identity or ""].tenant or NOBODY)
+        queues[name] = AzureEventQueue(source, outbound.queues, credentials, tenant=tenant)
+    return queues
 
 
 async def wire_verifier(settings: Settings, stack: AsyncExitStack, *, vaults: bool) -> Verifier:
@@ -164,4 +180,5 @@ async def wire_instruments(settings: Settings, stack: AsyncExitStack) -> Instrum
         bus=MqttBus(settings.mqtt),
         tokens=CredentialsTrial(credentials, settings, os.environ),
         vaults=AzureVaultGreeter(outbound.fresh, clock),
+        queues=_event_queues(settings, outbound, credentials),
     )

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from byokd.settings.bus import MqttSettings as MqttSettings
 from byokd.settings.event_grid import EventGridSettings as EventGridSettings
+from byokd.settings.event_grid import flaw_of_queues
 from byokd.settings.group import Group as _Group
 from byokd.settings.identities import IdentitySettings as IdentitySettings
 from byokd.settings.identities import check_together
@@ -411,6 +412,12 @@ class Settings(_Group):
                         f"event_grid.sources.{name}.vaults: {pattern} is no vault under one of vaults.allowed_suffixes "
                         f"({', '.join(self.vaults.allowed_suffixes)})"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _queues_can_be_read(self) -> Self:
+        if flaw := flaw_of_queues(self.event_grid.queues, self.identities):
+            raise ValueError(flaw)
         return self
 
     @model_validator(mode="after")

@@ -20,12 +20,19 @@ ASKED_FOR = {hdrs.ACCEPT_ENCODING: "identity"}
 """Headers of all requests: answers are short, and what is not compressed cannot grow."""
 
 
+MAX_BATCH_BYTES = 32 * 6 * MAX_BODY_BYTES + MAX_BODY_BYTES
+"""A batch of a Storage Queue: 32 messages of 64 KiB at most, of which each character may take six as XML. So an answer
+of the service is never too long, whoever wrote the messages."""
+
+
 class BoundedResponse(ClientResponse):
-    """An answer of at most MAX_BODY_BYTES, not compressed.
+    """An answer of at most `most_bytes` (MAX_BODY_BYTES), not compressed.
 
     A longer one costs that much and its connection, and raises ClientPayloadError. So does a compressed one: it was not
     asked for, and is not looked into.
     """
+
+    most_bytes = MAX_BODY_BYTES
 
     async def start(self, connection: Connection) -> ClientResponse:
         """Read the head."""
@@ -48,18 +55,28 @@ class BoundedResponse(ClientResponse):
         body = bytearray()
         while chunk := await self.content.readany():
             body += chunk
-            if len(body) > MAX_BODY_BYTES:
+            if len(body) > self.most_bytes:
                 raise ClientPayloadError("the answer is too long")
         return bytes(body)
 
 
+class BatchResponse(BoundedResponse):
+    """As above, of at most MAX_BATCH_BYTES."""
+
+    most_bytes = MAX_BATCH_BYTES
+
+
 class _BoundedHandler(ResponseHandler):
-    """Cuts the connection to a server that sends more than MAX_SENT_BYTES between two requests.
+    """Cuts the connection to a server that sends more than `most` bytes between two requests.
 
     aiohttp takes in interim answers, framing, and what comes on an idle connection without any bound.
     """
 
     _sent = 0
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, most: int) -> None:
+        super().__init__(loop)
+        self._most = most
 
     def set_response_params(self, **told: Any) -> None:  # noqa: ANN401 - aiohttp's own signature
         """Begin to count anew: a request follows."""
@@ -69,7 +86,7 @@ class _BoundedHandler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Take what came, up to the bound."""
         self._sent += len(data)
-        if self._sent <= MAX_SENT_BYTES:
+        if self._sent <= self._most:
             super().data_received(data)
         elif self.transport is not None:
             # Ends the request under way; what was parsed and not yet read goes with the connection.
@@ -85,12 +102,13 @@ class BoundedConnector(TCPConnector):
     """A pool whose limit counts idle connections too (aiohttp's own counts only those in use).
 
     At the bound a new connection closes the one that has been idle longest; when all are in use, the request waits.
-    What a server sends between two requests is bounded by MAX_SENT_BYTES.
+    What a server sends between two requests is bounded by `most_sent` (MAX_SENT_BYTES).
     """
 
-    def __init__(self, **told: Any) -> None:  # noqa: ANN401 - aiohttp's own signature
+    def __init__(self, *, most_sent: int = MAX_SENT_BYTES, **told: Any) -> None:  # noqa: ANN401 - aiohttp's own signature
         super().__init__(**told)
-        self._factory = partial(_BoundedHandler, loop=asyncio.get_running_loop())  # type: ignore[assignment]
+        handler = partial(_BoundedHandler, loop=asyncio.get_running_loop(), most=most_sent)
+        self._factory = handler  # type: ignore[assignment]
 
     async def _create_connection(
         self,

@@ -14,7 +14,14 @@ from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 
 from byokd.adapters.keyvault.addresses import MappedResolver, Reach
-from byokd.adapters.keyvault.connections import ASKED_FOR, BoundedConnector, BoundedResponse
+from byokd.adapters.keyvault.connections import (
+    ASKED_FOR,
+    MAX_BATCH_BYTES,
+    MAX_SENT_BYTES,
+    BatchResponse,
+    BoundedConnector,
+    BoundedResponse,
+)
 from byokd.settings import NetworkSettings, VaultSettings
 
 AzureTransport = AsyncHttpTransport[HttpRequest, AsyncHttpResponse]
@@ -29,6 +36,9 @@ _BACKSTOP_SECONDS = 60
 _TOKEN_CONNECTIONS = 8
 """To token endpoints, apart from the vaults' so that slow vaults cannot keep tokens waiting."""
 
+_QUEUE_CONNECTIONS = 16
+"""To storage accounts; a queue uses as many as it deletes messages at once."""
+
 
 def shrink_tls_buffers() -> None:
     """Make TLS connections opened from now on, by the whole process, keep TLS_BUFFER_BYTES each for reading.
@@ -39,17 +49,19 @@ def shrink_tls_buffers() -> None:
 
 
 class Outbound:
-    """Three pools of connections that share one TLS context. Made inside the running loop; closed by `close`.
+    """Four pools of connections that share one TLS context. Made inside the running loop; closed by `close`.
 
     Attributes:
         kept: for vaults; at most `vaults.connections` connections, open for `vaults.keepalive` after their last use.
         fresh: for vaults; every request opens a connection of its own, to an address that is looked up anew.
         tokens: for token endpoints; hand it to the identity adapter.
+        queues: for Storage Queues, whose answers are longer.
     """
 
     kept: ClientSession
     fresh: ClientSession
     tokens: AzureTransport
+    queues: AzureTransport
 
     def __init__(self, vaults: VaultSettings, network: NetworkSettings) -> None:
         context = ssl.create_default_context(cafile=None if network.ca_file is None else str(network.ca_file))
@@ -68,12 +80,19 @@ class Outbound:
             )
         )
         self._for_tokens = _session(BoundedConnector(resolver=own, ssl=context, limit=_TOKEN_CONNECTIONS))
+        self._for_queues = _session(
+            BoundedConnector(
+                resolver=own, ssl=context, limit=_QUEUE_CONNECTIONS, most_sent=MAX_BATCH_BYTES + MAX_SENT_BYTES
+            ),
+            BatchResponse,
+        )
+        self.queues = azure_transport(self._for_queues)
         self._resolvers = (resolver, own)
         self.tokens = azure_transport(self._for_tokens)
 
     async def close(self) -> None:
         """Close every connection. Requests under way fail."""
-        for session in (self.kept, self.fresh, self._for_tokens):
+        for session in (self.kept, self.fresh, self._for_tokens, self._for_queues):
             await session.close()
         for resolver in self._resolvers:
             await resolver.close()
@@ -95,13 +114,13 @@ def azure_transport(session: ClientSession) -> AzureTransport:
     return transport
 
 
-def _session(connector: TCPConnector) -> ClientSession:
+def _session(connector: TCPConnector, response: type[BoundedResponse] = BoundedResponse) -> ClientSession:
     return ClientSession(
         connector=connector,
         cookie_jar=DummyCookieJar(),
         headers=ASKED_FOR,
         auto_decompress=False,
-        response_class=BoundedResponse,
+        response_class=response,
         timeout=ClientTimeout(total=_BACKSTOP_SECONDS),
         trust_env=False,
     )
