@@ -81,7 +81,7 @@ async def _launch(directory: Path, files: ServerFiles, port: int) -> asyncio.sub
             *(node, str(AZURITE), "--queueHost", "127.0.0.1", "--queuePort", str(port), "--inMemoryPersistence"),
             *("--oauth", "basic", "--cert", str(files.certificate), "--key", str(files.key)),
             # The SDK speaks a newer version of the protocol than this Azurite knows by name.
-            *("--skipApiVersionCheck", "--location", str(directory)),
+            *("--skipApiVersionCheck",),
             cwd=directory,
             env={"PATH": os.environ.get("PATH", os.defpath), "AZURITE_ACCOUNTS": account},
             stdout=log,
