@@ -58,8 +58,7 @@ class Azurite:
 
 @asynccontextmanager
 async def azurite(directory: Path) -> AsyncIterator[Azurite]:
-    directory.mkdir(parents=True, exist_ok=True)
-    files = server_files(directory / "tls", HOST)
+    files = server_files(directory, HOST)
     for _ in range(ATTEMPTS):
         port = free_port()
         running = Azurite(directory, files, await _launch(directory, files, port), port)

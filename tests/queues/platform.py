@@ -76,12 +76,17 @@ class Platform:
         return [str(one.content) for one in await self.owner(queue).peek_messages(max_messages=32)]
 
 
+def both_authorities(directory: Path, *files: Path) -> Path:
+    path = directory / "authorities.pem"
+    path.write_text("".join(one.read_text() for one in files))
+    return path
+
+
 @asynccontextmanager
 async def platform(
     directory: Path, emulator: Emulator, storage: Azurite, *, connect_to: Mapping[str, str] | None = None
 ) -> AsyncIterator[Platform]:
-    authorities = directory / "authorities.pem"
-    authorities.write_text(Path(emulator.ca_file).read_text() + storage.files.authority.read_text())
+    authorities = both_authorities(directory, emulator.ca_file, storage.files.authority)
     to = {**emulator.connect_to, **storage.connect_to} if connect_to is None else connect_to
     network = NetworkSettings(ca_file=authorities, connect_to=to)
     async with Outbound(VaultSettings(), network) as outbound:

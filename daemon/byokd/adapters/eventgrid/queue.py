@@ -6,23 +6,16 @@ asked, and what an answer asks for (another resource, another tenant) is not met
 
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self, TypeVar
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
-from azure.core.pipeline import PipelineResponse
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.storage.queue.aio import QueueClient
 
-from byokd.adapters.eventgrid.classify import (
-    GONE,
-    ForeignAnswerError,
-    classify_queue_error,
-    code_of,
-    is_of_storage,
-)
+from byokd.adapters.eventgrid.classify import GONE, Heard, classify_queue_error
 from byokd.domain.identifiers import IdentityName, TenantId
 from byokd.ports.queues import QueuedMessage, QueueTrouble, QueueUnavailableError
 from byokd.settings.event_grid import SourceSettings
@@ -106,25 +99,41 @@ class AzureEventQueue:
 
     async def receive(self) -> Sequence[QueuedMessage]:
         """Get messages."""
-        return await self._classified(self._receive())
+        return await self._classified(self._receive)
 
     async def delete(self, message: QueuedMessage) -> None:
         """Delete one."""
-        await self._classified(self._delete(message))
+
+        async def delete(heard: Heard) -> None:
+            try:
+                await self._queue.delete_message(message.id, message.receipt, raw_response_hook=heard.take)
+            except Exception:
+                if heard.code not in GONE:
+                    raise
+
+        await self._classified(delete)
 
     async def set_aside(self, message: QueuedMessage) -> None:
         """Write one to the poison queue, where it stays for Azure's usual 7 days."""
-        if self._poison is None:
-            raise QueueUnavailableError(QueueTrouble.MISSING)
-        await self._classified(self._poison.send_message(message.text, raw_response_hook=_heard))
+
+        async def write(heard: Heard) -> None:
+            if self._poison is None:
+                raise QueueUnavailableError(QueueTrouble.MISSING)
+            await self._poison.send_message(message.text, raw_response_hook=heard.take)
+
+        await self._classified(write)
 
     async def peek(self) -> None:
         """See whether messages could be read."""
-        await self._classified(self._queue.peek_messages(max_messages=1, raw_response_hook=_heard))
 
-    async def _receive(self) -> Sequence[QueuedMessage]:
+        async def peek(heard: Heard) -> None:
+            await self._queue.peek_messages(max_messages=1, raw_response_hook=heard.take)
+
+        await self._classified(peek)
+
+    async def _receive(self, heard: Heard) -> Sequence[QueuedMessage]:
         pages = self._queue.receive_messages(
-            messages_per_page=self._batch, visibility_timeout=self._visibility, raw_response_hook=_heard
+            messages_per_page=self._batch, visibility_timeout=self._visibility, raw_response_hook=heard.take
         ).by_page()
         page = await anext(pages, None)
         got = [] if page is None else [one async for one in page]
@@ -138,29 +147,16 @@ class AzureEventQueue:
             for one in got
         ]
 
-    async def _delete(self, message: QueuedMessage) -> None:
+    async def _classified(self, call: Callable[[Heard], Awaitable[_T]]) -> _T:
+        heard = Heard()
         try:
-            await self._queue.delete_message(message.id, message.receipt, raw_response_hook=_heard)
-        except Exception as error:
-            if code_of(error) not in GONE:
-                raise
-
-    async def _classified(self, body: Awaitable[_T]) -> _T:
-        try:
-            result = await body
+            return await call(heard)
         except Exception as error:  # noqa: BLE001 - whatever the way throws must not end as a defect of the reader
-            trouble = classify_queue_error(error)
+            trouble = classify_queue_error(error, heard)
             if trouble.trouble is QueueTrouble.TOKEN_REFUSED:
                 self._credential.rejected = self._credential.shown
             raise trouble from None
-        return result
 
 
 def _client(account: str, name: str, credential: _Credential, transport: Transport) -> QueueClient:
     return QueueClient(account, name, credential=credential, transport=transport, **_QUIET)
-
-
-def _heard(response: PipelineResponse[Any, Any]) -> None:
-    """Look at each answer before the SDK reads it: a proxy's page could be taken for an empty queue."""
-    if not is_of_storage(response.http_response.headers):
-        raise ForeignAnswerError
