@@ -27,6 +27,7 @@ from byokd.domain.payload import Payload
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import State
 from byokd.ports import Auditor, BusMessage, BusUnavailableError, Ids, KeyTarget, StoreUnavailableError, VaultRegistry
+from byokd.ports.queues import EventQueue
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
@@ -243,6 +244,7 @@ class World:
         self.vaults = SimulatedVaults(self.clock, seed=seed)
         self.bus = MemoryBus()
         self.registry: VaultRegistry = Unregistered()
+        self.event_queues: dict[str, EventQueue] = {}
         self.sealer = AesGcmSealer(FileServiceKeys(service_keys), self.randomness)
         self.cipher = HkdfAccountCipher(self.randomness)
         self.auditor = HmacAuditor(FileServiceKeys(service_keys))
@@ -318,6 +320,7 @@ class World:
             ids=self.ids,
             manager=SystemdNotifier({}),
             registry=self.registry,
+            event_queues=self.event_queues,
         )
         return Service(self.settings, outside, before=before)
 
