@@ -29,6 +29,7 @@ async def storage(tmp_path: Path) -> AsyncIterator[Azurite]:
 @pytest.fixture
 async def site(tmp_path: Path, emulator: Emulator, storage: Azurite) -> AsyncIterator[Platform]:
     """With the queues `events` and `poison`."""
-    async with platform(tmp_path, emulator, storage) as made:
+    to = {**emulator.connect_to, **storage.connect_to}
+    async with platform(tmp_path, storage, azure=emulator.ca_file, connect_to=to) as made:
         await made.make("events", "poison")
         yield made

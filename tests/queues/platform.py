@@ -15,7 +15,6 @@ from byokd.adapters.eventgrid.queue import AzureEventQueue, _Credential
 from byokd.adapters.identity.credentials import Credentials
 from byokd.adapters.keyvault.transport import Outbound
 from byokd.domain.identifiers import IdentityName, TenantId
-from byokd.emulator import Emulator
 from byokd.emulator.world import HOME_TENANT
 from byokd.runtime.clock import SystemClock
 from byokd.settings import IdentitySettings, NetworkSettings, VaultSettings
@@ -47,7 +46,6 @@ def encoded(document: object) -> str:
 
 @dataclass(slots=True)
 class Platform:
-    emulator: Emulator
     storage: Azurite
     outbound: Outbound
     credentials: Credentials
@@ -84,12 +82,13 @@ def both_authorities(directory: Path, *files: Path) -> Path:
 
 @asynccontextmanager
 async def platform(
-    directory: Path, emulator: Emulator, storage: Azurite, *, connect_to: Mapping[str, str] | None = None
+    directory: Path, storage: Azurite, *, azure: Path, connect_to: Mapping[str, str]
 ) -> AsyncIterator[Platform]:
-    authorities = both_authorities(directory, emulator.ca_file, storage.files.authority)
-    to = {**emulator.connect_to, **storage.connect_to} if connect_to is None else connect_to
-    network = NetworkSettings(ca_file=authorities, connect_to=to)
+    """A way out that trusts Azurite and Azure in miniature, whose certificate is `azure`."""
+    network = NetworkSettings(
+        ca_file=both_authorities(directory, azure, storage.files.authority), connect_to=dict(connect_to)
+    )
     async with Outbound(VaultSettings(), network) as outbound:
         credentials = Credentials(IDENTITIES, outbound.tokens, clock=SystemClock())
-        yield Platform(emulator, storage, outbound, credentials)
+        yield Platform(storage, outbound, credentials)
         await credentials.close()

@@ -116,7 +116,7 @@ async def test_a_storage_that_ended_or_that_nobody_vouches_for_cannot_be_reached
 ) -> None:
     # The emulator's certificate is good, but for other names.
     to = {**emulator.connect_to, HOST: next(iter(emulator.connect_to.values()))}
-    async with platform(tmp_path, emulator, storage, connect_to=to) as other:
+    async with platform(tmp_path, storage, azure=emulator.ca_file, connect_to=to) as other:
         assert await trouble_of(other.queue()) == (QueueTrouble.UNREACHABLE, "ClientConnectorCertificateError")
     await storage.end()
     assert (await trouble_of(site.queue()))[0] is QueueTrouble.UNREACHABLE

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from byokd.cli.emulator_control import act, given, json_option
-from byokd.emulator.vocabulary import EventType, Schema, Topic
+from byokd.emulator.vocabulary import EndpointType, EventType, Schema, Topic
 
 if TYPE_CHECKING:
     from byokd.emulator.subscription_documents import SubscriptionState
@@ -22,6 +22,7 @@ def subscription() -> None:
 @click.argument("vault_name", metavar="VAULT")
 @click.argument("name")
 @click.argument("endpoint", metavar="URL")
+@click.option("--endpoint-type", type=click.Choice(list(map(str, EndpointType))), help="A queue is https://.../QUEUE.")
 @click.option("--topic", type=click.Choice(list(map(str, Topic))), help="Of the vault, or of ARM about it.")
 @click.option("--schema", type=click.Choice(list(_SCHEMAS)), default="eventgrid", show_default=True)
 @click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, help="Sent along; the value is a secret.")

@@ -1,4 +1,4 @@
-"""The requests that Event Grid makes of a webhook: the handshake, and deliveries."""
+"""The requests that Event Grid makes: of a webhook the handshake, and deliveries; of a queue that it takes messages."""
 
 import json
 import secrets
@@ -12,11 +12,12 @@ import aiohttp
 
 from byokd.emulator.calls import Calls
 from byokd.emulator.grid_events import GridEvent, written, written_time
+from byokd.emulator.queue_messages import headers_at, message_of
 from byokd.emulator.refusals import WorldError
 from byokd.emulator.subscriptions import Subscription
 from byokd.emulator.tokens import LOGIN_HOST, TokenAuthority
 from byokd.emulator.vaults import Vault
-from byokd.emulator.vocabulary import EVENT_GRID, Operation, Schema
+from byokd.emulator.vocabulary import EVENT_GRID, EndpointType, Operation, Schema
 from byokd.emulator.world import World
 
 ORIGIN: Final = "eventgrid.azure.net"
@@ -36,7 +37,9 @@ class WebhookClient:
         self._url = url
 
     async def validate(self, vault: Vault, subscription: Subscription) -> None:
-        """The handshake: raises WorldError unless the endpoint agrees in the way of its schema."""
+        """The handshake: raises WorldError unless the endpoint agrees in its schema's way. A queue is not asked."""
+        if subscription.endpoint_type is EndpointType.QUEUE:
+            return
         cloud_events = subscription.schema is Schema.CLOUD_EVENTS
         try:
             await (self._ask_origin(subscription) if cloud_events else self._ask_code(vault, subscription))
@@ -46,6 +49,8 @@ class WebhookClient:
 
     async def deliver(self, subscription: Subscription, events: Sequence[GridEvent], *, attempt: int) -> int:
         """The status that the endpoint answers with, 0 for no answer in time; `attempt` counts from 0."""
+        if subscription.endpoint_type is EndpointType.QUEUE:
+            return await self._put(subscription, events[0])
         content_type, body = written(events, subscription.schema, batched=subscription.batch_size > 1)
         own = {
             "Content-Type": content_type,
@@ -60,8 +65,15 @@ class WebhookClient:
             own["aeg-data-version"] = events[0].data_version
         if subscription.batch_size == 1:
             own["aeg-output-event-id"] = events[0].id
+        return await self._status(subscription, own, body)
+
+    async def _put(self, subscription: Subscription, event: GridEvent) -> int:
+        own, body = headers_at(self._world.clock()), message_of(event, subscription.schema)
+        return await self._status(subscription, own, body, below="/messages")
+
+    async def _status(self, subscription: Subscription, own: Mapping[str, str], body: bytes, below: str = "") -> int:
         try:
-            async with self._request("POST", subscription, own, body) as response:
+            async with self._request("POST", subscription, own, body, below=below) as response:
                 return response.status
         except (aiohttp.ClientError, TimeoutError, OSError):
             return 0
@@ -108,12 +120,12 @@ class WebhookClient:
             raise _not_validated(subscription, f"did not allow {ORIGIN} by a `WebHook-Allowed-Origin` header")
 
     def _request(
-        self, method: str, subscription: Subscription, own: Mapping[str, str], body: bytes | None
+        self, method: str, subscription: Subscription, own: Mapping[str, str], body: bytes | None, *, below: str = ""
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         headers = {**subscription.headers, **own, **self._authorization(subscription)}
         return self._session.request(
             method,
-            subscription.endpoint,
+            subscription.endpoint + below,
             headers=headers,
             data=body,
             ssl=subscription.tls or True,

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from byokd.emulator.commands import Command, Guid
+from byokd.emulator.queue_messages import AUDIENCE
 from byokd.emulator.refusals import WorldError
 from byokd.emulator.routes import trusting_context
 from byokd.emulator.subscriptions import EVENT_GRID_APPLICATION, DeliveryToken, Pace, Subscription
-from byokd.emulator.vocabulary import EventType, Schema, Topic
+from byokd.emulator.vocabulary import EndpointType, EventType, Schema, Topic
 
 SubscriptionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{3,64}$")]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^(?![Aa][Ee][Gg]-)[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
@@ -37,6 +38,7 @@ class CreateSubscription(Command):
 
     name: SubscriptionName
     endpoint: str
+    endpoint_type: EndpointType = EndpointType.WEBHOOK
     topic: Topic = Topic.KEY_VAULT
     schema_: Annotated[Schema, Field(alias="schema")] = Schema.EVENT_GRID
     headers: Annotated[dict[HeaderName, HeaderValue], Field(max_length=10, default_factory=dict)]
@@ -66,12 +68,22 @@ class CreateSubscription(Command):
             raise ValueError("a token and an Authorization header exclude each other")
         return self
 
+    @model_validator(mode="after")
+    def _fits_a_queue(self) -> "CreateSubscription":
+        plain = self.batch_size == 1 and not self.headers and self.endpoint.startswith("https://")
+        if self.endpoint_type is EndpointType.QUEUE and not plain:
+            raise ValueError("a queue is https://, takes events one by one, and no headers")
+        return self
+
     def subscription(self, tenant: str) -> Subscription:
         """The subscription, whose token comes from `tenant`; WorldError when the CA file cannot be used."""
         token = self.token
+        if self.endpoint_type is EndpointType.QUEUE and token is None:
+            token = TokenWanted(audience=AUDIENCE)
         return Subscription(
             name=self.name,
             endpoint=self.endpoint,
+            endpoint_type=self.endpoint_type,
             topic=self.topic,
             schema=self.schema_,
             headers=self.headers,

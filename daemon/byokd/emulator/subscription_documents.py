@@ -44,6 +44,7 @@ class TokenOptions(TypedDict, total=False):
 class SubscriptionOptions(TypedDict, total=False):
     """What can be chosen for an event subscription."""
 
+    endpoint_type: str
     topic: Topic | str
     schema: Schema | str
     headers: dict[str, str]

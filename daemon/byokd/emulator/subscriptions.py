@@ -4,7 +4,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Final
 
-from byokd.emulator.vocabulary import EventType, Schema, Topic
+from byokd.emulator.vocabulary import EndpointType, EventType, Schema, Topic
 
 EVENT_GRID_APPLICATION: Final = "4962773b-9cdb-44cf-a8bf-237846a00ab7"
 """The application id of Event Grid itself, who delivers unless told otherwise (documentation)."""
@@ -56,6 +56,7 @@ class Subscription:
     parallel: int = 8
     tls: ssl.SSLContext | None = None
     pace: Pace = field(default_factory=Pace)
+    endpoint_type: EndpointType = EndpointType.WEBHOOK
     waiting: int = 0
 
     def wants(self, kind: EventType) -> bool:

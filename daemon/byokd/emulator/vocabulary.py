@@ -119,6 +119,14 @@ class Schema(StrEnum):
 
 
 @unique
+class EndpointType(StrEnum):
+    """What a subscription delivers to."""
+
+    WEBHOOK = "webhook"
+    QUEUE = "queue"
+
+
+@unique
 class EventType(StrEnum):
     """What Event Grid tells of vaults, keys and resources. A key's deletion or disabling has no event."""
 
