@@ -346,3 +346,11 @@ async def test_a_flood_of_forgeries_costs_no_memory_and_does_not_keep_the_good_o
             for number in range(20):
                 assert await hook.post([rotated(number)]) == 200
         assert (hook.refused("unauthorized"), len(hook.looking.hinted)) == (400, 20)
+
+
+async def test_a_source_that_is_a_queue_opens_no_door_to_deliveries(tmp_path: Path) -> None:
+    queue = {"kind": "queue", "queue": "https://contoso.queue.core.windows.net/events", "identity": "platform"}
+    async with webhook(tmp_path, source={**queue, "secret_file": None}) as hook:
+        for secret in (None, "", SECRET):
+            assert await hook.post([rotated()], secret=secret) == 401
+        assert hook.looking.hinted == []
