@@ -25,6 +25,7 @@ class Kept:
 class SimulatedQueue:
     batch: int = 16
     visibility: float = 60.0
+    seconds: float = 0.02
     mishaps: Iterator[Mishap] = field(default_factory=lambda: iter(()))
     trouble: QueueUnavailableError | None = None
     aside_trouble: QueueUnavailableError | None = None
@@ -86,7 +87,7 @@ class SimulatedQueue:
 
     async def _begin(self) -> Mishap:
         mishap = next(self.mishaps, None)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(self.seconds)
         if mishap == "hang":
             await asyncio.Event().wait()
         if self.trouble is not None:

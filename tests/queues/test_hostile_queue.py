@@ -22,6 +22,7 @@ from queues.platform import source
 
 TENANT = TenantId("11111111-1111-1111-1111-111111111111")
 MESSAGE = QueuedMessage(id="m", receipt="r", text="x", tries=1)
+ELSEWHERE = "elsewhere.queue.core.windows.net"
 OF_STORAGE = {"x-ms-request-id": "1", "x-ms-version": "2025-01-05"}
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -66,7 +67,7 @@ class Host:
 
 @asynccontextmanager
 async def hosting(directory: Path) -> AsyncIterator[Host]:
-    files = server_files(directory / "tls", HOST)
+    files = server_files(directory / "tls", HOST, ELSEWHERE)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(files.certificate, files.key)
     host: Host
@@ -159,7 +160,7 @@ async def test_a_page_of_somebody_else_is_no_empty_queue(host: Host, body: str) 
 
 
 async def test_the_token_follows_no_redirect(host: Host) -> None:
-    host.says(307, Location="https://elsewhere.example.com/events", **OF_STORAGE)
+    host.says(307, Location=f"https://{ELSEWHERE}/events", **OF_STORAGE)
     assert await host.trouble() == (QueueTrouble.FOREIGN_ANSWER, "307", None)
     assert [place for _, place, _ in host.heard] == [f"{HOST}/events/messages"]
 

@@ -58,7 +58,7 @@ async def test_a_new_version_is_adopted_within_the_poll_interval_of_the_queue_wh
         assert number(world, "byokd_queue_messages_total", source="customers", outcome="taken") == 1
 
 
-@pytest.mark.parametrize("trouble", [*QueueTrouble, None])
+@pytest.mark.parametrize("trouble", [QueueTrouble.NOT_PERMITTED, QueueTrouble.UNREACHABLE, None])
 async def test_whatever_a_queue_does_a_revocation_is_noticed_by_polling_and_byokd_stops_in_time(
     world: World, trouble: QueueTrouble | None
 ) -> None:
@@ -96,10 +96,14 @@ async def test_a_reload_takes_and_drops_queues_and_forgets_their_trouble(world: 
             0,
             True,
         )
+        second.trouble = QueueUnavailableError(QueueTrouble.MISSING)
+        await asyncio.sleep(MINUTE)
+        assert number(world, "byokd_queues_in_trouble") == 1
         await world.reload(with_queues())
         asked = len(second.received)
         await asyncio.sleep(MINUTE)
-        assert len(second.received) == asked
+        assert (len(second.received), number(world, "byokd_queues_in_trouble")) == (asked, 0)
+        assert world.service.health.is_well(Component.EVENT_QUEUES)
 
 
 async def test_what_is_at_hand_at_a_reload_is_followed_and_deleted_before_another_reads(world: World) -> None:
@@ -109,6 +113,7 @@ async def test_what_is_at_hand_at_a_reload_is_followed_and_deleted_before_anothe
         (account,) = await world.register(key)
         await asyncio.sleep(MINUTE)
         vault.rotate()
+        queue.seconds = 0.5
         queue.write(encoded(event(1, vault=key.host.partition(".")[0], key=key.name)))
         while not any(size for _, size in queue.received):  # noqa: ASYNC110 - to the moment
             await asyncio.sleep(0.005)
