@@ -1,4 +1,4 @@
-"""Messages of queues: JSON or base64 of it, either schema, one event or several; anything else is refused in one way."""
+"""Messages of queues: JSON or base64 of it, either schema, one event or several; all else is refused in one way."""
 
 import base64
 import json

@@ -7,7 +7,7 @@ asked, and what an answer asks for (another resource, another tenant) is not met
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self, TypeVar
 
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
@@ -56,8 +56,8 @@ class _Credential:
     tokens: Tokens
     identity: IdentityName
     tenant: TenantId
-    shown: str | None = None
-    rejected: str | None = None
+    shown: str | None = field(default=None, repr=False)
+    rejected: str | None = field(default=None, repr=False)
 
     async def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
         if scopes != (SCOPE,):
