@@ -5,7 +5,7 @@ import mmap
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -95,7 +95,14 @@ def guarded(outside: Outside, gate: Gate) -> Outside:
 def ports() -> list[tuple[str, type]]:
     """Give the ports that reach outside, by their names in the wiring."""
     hints = get_type_hints(Outside)
-    return [(field.name, hints[field.name]) for field in fields(Outside) if field.name not in HARMLESS]
+    return [(field.name, _each(hints[field.name])) for field in fields(Outside) if field.name not in HARMLESS]
+
+
+def _each(declared: Any) -> type:  # noqa: ANN401 - as it is annotated
+    """Give the port; where there are several by name, that of each."""
+    port = get_args(declared)[1] if get_origin(declared) is Mapping else declared
+    assert isinstance(port, type)
+    return port
 
 
 def port_methods() -> set[str]:
@@ -110,6 +117,8 @@ def port_methods() -> set[str]:
 
 
 def _guard(name: str, port: type, target: object, gate: Gate) -> Any:  # noqa: ANN401 - it looks like the port
+    if isinstance(target, Mapping):
+        return {key: _guard(name, port, value, gate) for key, value in target.items()}
     values = {value: property(lambda _, value=value: getattr(target, value)) for value in _values(port)}
     guard = type(f"Guarded{port.__name__}", (), values)()
     for method, function in _methods(port).items():

@@ -34,8 +34,10 @@ RANDOM_KILLS = 40 if EVERY_CALL else 4
 RANDOM_SECONDS = 1.5
 """As long as a scenario takes, about."""
 
+_QUEUED = "nothing is stored: a message that was not deleted comes again, and a hint that is lost costs a poll"
 UNREACHED = {
     "delivery_tokens.are_from": "a delivery's token is judged: nothing is stored, and a hint that is lost costs a poll",
+    **dict.fromkeys((f"event_queues.{name}" for name in ("receive", "delete", "set_aside", "peek")), _QUEUED),
     "fresh_keys.wrap": "a version that appears while a denial is being confirmed: proved as by probe_keys.wrap",
     "manager.alive": "a sign of life for a service manager that watches; there is none here",
     "manager.reloading": "the beginning of a reload, which ends as a start does",
