@@ -1,5 +1,6 @@
 """What a queue's host may answer, over TLS and through the real SDK: named, bounded, and no way to the token."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -45,9 +46,10 @@ class Tokens:
 
 @dataclass(slots=True)
 class Host:
-    """Stands where a storage account should, and answers as it is told."""
+    """Stands where storage accounts should, and answers as it is told."""
 
     queue: AzureEventQueue
+    other: AzureEventQueue
     tokens: Tokens
     answer: Answer
     heard: list[tuple[str, str, str]] = field(default_factory=list)
@@ -87,7 +89,9 @@ async def hosting(directory: Path) -> AsyncIterator[Host]:
         async with Outbound(VaultSettings(), network) as outbound:
             tokens = Tokens()
             queue = AzureEventQueue(source(poison_queue="poison"), outbound.queues, tokens, tenant=TENANT)
-            host = Host(queue, tokens, answer=serve)  # type: ignore[arg-type]
+            elsewhere = source(f"https://{ELSEWHERE}/events")
+            other = AzureEventQueue(elsewhere, outbound.queues, tokens, tenant=TENANT)
+            host = Host(queue, other, tokens, answer=serve)  # type: ignore[arg-type]
             yield host
     finally:
         await runner.cleanup()
@@ -209,3 +213,22 @@ async def test_a_flood_of_an_answer_is_cut(host: Host) -> None:
 async def test_what_is_compressed_is_not_looked_into(host: Host) -> None:
     host.says(200, "x", **OF_STORAGE, Content_Encoding="gzip")
     assert (await host.trouble())[0] is QueueTrouble.UNREACHABLE
+
+
+async def test_an_account_that_hangs_keeps_no_other_waiting(host: Host) -> None:
+    hanging = asyncio.Event()
+
+    async def hang(request: web.Request) -> web.StreamResponse:
+        if request.host == HOST:
+            hanging.set()
+            await asyncio.Event().wait()
+        return web.Response(body=b"<QueueMessagesList/>", headers={**OF_STORAGE, "content-type": "application/xml"})
+
+    host.answer = hang
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(host.queue.delete(MESSAGE)) for _ in range(100)]
+        await hanging.wait()
+        async with asyncio.timeout(5):
+            assert await host.other.receive() == []
+        for task in waiting:
+            task.cancel()

@@ -36,8 +36,9 @@ _BACKSTOP_SECONDS = 60
 _TOKEN_CONNECTIONS = 8
 """To token endpoints, apart from the vaults' so that slow vaults cannot keep tokens waiting."""
 
-_QUEUE_CONNECTIONS = 16
-"""To storage accounts; a queue uses as many as it deletes messages at once."""
+_QUEUE_CONNECTIONS, _QUEUE_CONNECTIONS_OF_ONE = 64, 8
+"""To storage accounts, and to one of them, so that one that hangs keeps no other waiting. A queue's messages are
+deleted side by side."""
 
 
 def shrink_tls_buffers() -> None:
@@ -82,7 +83,11 @@ class Outbound:
         self._for_tokens = _session(BoundedConnector(resolver=own, ssl=context, limit=_TOKEN_CONNECTIONS))
         self._for_queues = _session(
             BoundedConnector(
-                resolver=own, ssl=context, limit=_QUEUE_CONNECTIONS, most_sent=MAX_BATCH_BYTES + MAX_SENT_BYTES
+                resolver=own,
+                ssl=context,
+                limit=_QUEUE_CONNECTIONS,
+                limit_per_host=_QUEUE_CONNECTIONS_OF_ONE,
+                most_sent=MAX_BATCH_BYTES + MAX_SENT_BYTES,
             ),
             BatchResponse,
         )
