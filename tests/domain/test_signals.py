@@ -110,7 +110,11 @@ def test_whatever_is_delivered_is_read_or_refused_and_names_nothing_odd(document
         assert signal.key is None or (len(signal.key) <= 127 and signal.key.replace("-", "").isalnum())
 
 
-@pytest.mark.parametrize("document", [None, 1, "x", [], [1], [{}, None]])
+@pytest.mark.parametrize("document", [None, 1, "x", [], [1], [None, [{}]]])
 def test_what_is_no_delivery_is_refused(document: object) -> None:
     with pytest.raises(DeliveryUnreadableError):
         read_delivery(document)
+
+
+def test_what_is_no_event_among_events_is_passed_over() -> None:
+    assert read_delivery([{}, None, 7]) == Delivery((), 3)

@@ -51,7 +51,7 @@ def server_files(directory: Path, *names: str) -> ServerFiles:
 
 
 def issue(files: ServerFiles, *names: str, lasts: timedelta) -> None:
-    """Write the server's certificate anew, with a new key, also for these names. One that lasts less than nothing has expired."""
+    """Write the server's certificate anew, with a new key. One that lasts less than nothing has expired."""
     authority = x509.load_pem_x509_certificate(files.authority.read_bytes())
     authority_key = serialization.load_pem_private_key((files.authority.parent / "ca.key").read_bytes(), None)
     assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
