@@ -144,6 +144,16 @@ async def test_what_cannot_be_assigned_is_refused_in_arms_words(owner: Arm) -> N
     assert unknown.status == 201, "whoever says what kind it is, is believed"
 
 
+async def test_no_role_is_assigned_at_a_vault_that_is_not_there(owner: Arm) -> None:
+    who = await owner.principal()
+    elsewhere = f"/subscriptions/{uuid.UUID(int=6)}/resourceGroups/emulator"
+    await owner.emulator.control.delete_vault(VAULT)
+    for scope in (f"{VAULT_SCOPE}2", VAULT_SCOPE, SCOPES["key"]):
+        seen = await owner.put(scope, "Reader", who)
+        assert (seen.status, seen.body["error"]["code"]) == (404, "ResourceNotFound")
+    assert (await owner.put(VAULT_SCOPE.replace(GROUP_SCOPE, elsewhere), "Reader", who)).status == 403
+
+
 @pytest.mark.parametrize("role", ["Contributor", "Reader", "Key Vault Crypto Officer", None])
 async def test_only_an_owner_assigns_roles_and_only_readers_see_them(arm: Arm, role: str | None) -> None:
     if role is not None:

@@ -31,6 +31,7 @@ _PLACE: Final = re.compile(
     rf"(?:/(?P<name>{_GUID}))?",
     re.IGNORECASE,
 )
+_VAULT: Final = re.compile(r"/providers/microsoft\.keyvault/vaults/([^/]+)", re.IGNORECASE)
 _OF_PRINCIPAL: Final = re.compile(rf"(?:principalId eq '({_GUID})'|assignedTo\('({_GUID})'\))", re.IGNORECASE)
 _OF_NAME: Final = re.compile(r"roleName eq '([^']+)'", re.IGNORECASE)
 _OPERATIONS: Final = {"PUT": Operation.CREATE, "DELETE": Operation.DELETE}
@@ -66,6 +67,8 @@ class ArmRoles:
         if not self._acts(claims, needed, scope):
             message = f"The client does not have authorization to perform action '{needed}' over scope '{scope}'."
             return self._error(HTTPStatus.FORBIDDEN, "AuthorizationFailed", message)
+        if not self._is_there(scope):
+            return self._error(HTTPStatus.NOT_FOUND, "ResourceNotFound", f"The Resource '{scope}' was not found.")
         if not is_assignment:
             return self._define(asked, scope, place["name"])
         handler = {Operation.CREATE: self._put, Operation.DELETE: self._delete, Operation.GET: self._get}.get(operation)
@@ -79,6 +82,12 @@ class ArmRoles:
         if not scope:
             return action == READ_DEFINITIONS
         return world.roles.acts(str(claims["oid"]), action, scope, world.clock())
+
+    def _is_there(self, scope: str) -> bool:
+        """Whether a scope that is a vault, or a key in one, is that of a vault that is there."""
+        found = _VAULT.search(scope)
+        vault = None if found is None else self._world.vaults.get(found[1].lower())
+        return found is None or (vault is not None and vault.deleted is None and is_within(scope, vault.resource_id))
 
     def _put(self, asked: Asked, scope: str, name: str) -> Answer:
         wanted = _properties(asked)
