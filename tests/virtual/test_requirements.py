@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from byokd.domain.accounts import CustomerKey
 from byokd.domain.identifiers import IdentityName, KeyIdentifier, TenantId, VaultHost
@@ -18,7 +21,7 @@ from byokd.runtime.requirements import MOST_ASKED
 from byokd.settings import ArmSettings, Settings
 from virtual.using import number
 from virtual.vaults import IDENTITY, OPERATIONS, TENANT
-from virtual.world import HOUR, MINUTE, World, spec_of
+from virtual.world import HOUR, MINUTE, World, spec_of, virtually
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
@@ -281,3 +284,48 @@ async def test_what_one_tenants_identity_reads_is_no_word_about_the_other_tenant
         theirs = await world.sql.find_watch(KeyTarget(SPARE, OTHERS, key))
         assert theirs is not None
         assert [warning.kind for warning in theirs.warnings] == [WarningKind.VAULT_ELSEWHERE]
+
+
+UNSAFE = VaultProperties("eastus", soft_delete=False, purge_protection=True)
+KINDS = {
+    GOOD: frozenset[WarningKind](),
+    ELSEWHERE: frozenset({WarningKind.VAULT_ELSEWHERE}),
+    UNSAFE: frozenset({WarningKind.VAULT_ELSEWHERE, WarningKind.SOFT_DELETE_OFF}),
+}
+STEPS = st.lists(
+    st.tuples(st.sampled_from([*KINDS, None]), st.sampled_from(["wait", "restart", "fail", "fail after the commit"])),
+    min_size=1,
+    max_size=7,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=15)
+def test_whatever_arm_tells_and_whatever_fails_each_loss_is_one_event_and_no_account_hears_of_it(
+    service_keys: Path, steps: list[tuple[VaultProperties | None, str]]
+) -> None:
+    async def scenario() -> None:
+        often = timedelta(minutes=4)
+        world = World(service_keys, settings=Settings(arm=ArmSettings(enabled=True, interval=often)))
+        world.registry = registry = Registry(world)
+        _, key = world.one_vault()
+        present, events = frozenset[WarningKind](), 0
+        async with world.running():
+            (account,) = await world.register(key)
+            for told_now, happens in steps:
+                registry.told = told_now
+                if happens == "restart":
+                    await world.restart()
+                elif happens != "wait":
+                    world.store.fail_next, world.store.after = "commit_decision", happens != "fail"
+                await asyncio.sleep(2.5 * often.total_seconds())
+                world.store.fail_next, world.store.after = "", False
+                found = present if told_now is None else KINDS[told_now]
+                events += len(found - present)
+                present = found
+                assert await kinds(world, key) == present
+                assert len(told(world, key)) == events
+            assert [event["type"] for event in world.told(account)] == ["byokd.account.created"]
+        world.close()
+
+    virtually(scenario())
