@@ -1,0 +1,108 @@
+#!/bin/sh
+# Lets byokd use the keys of a vault, and has Event Grid tell byokd of it: main.bicep by `az`. See --help.
+set -eu
+
+usage() {
+    cat <<'TEXT'
+usage: deploy/azure/subscribe.sh --vault NAME --principal ID [--webhook URL --secret-file FILE [--header NAME]
+                                                              [--tenant ID --audience ID-OR-URI]]
+                                                             [--queue-account NAME [--queue NAME]]
+
+  --vault NAME          the vault with the customer key; it uses Azure RBAC
+  --principal ID        object id, in the vault's tenant, of the identity that byokd comes with
+  --webhook URL         have Event Grid call byokd, such as https://byokd.example.com/events/keyvault
+  --secret-file FILE    what event_grid.sources.NAME.secret_file of byokd's settings holds
+  --header NAME         the header that carries it; default: x-byokd-secret
+  --tenant, --audience  have deliveries carry a token of that tenant for that application, beside or without a secret
+  --queue-account NAME  have Event Grid fill a queue of that storage account, which is made where it is missing
+  --queue NAME          its name; default: byokd-keyvault-events
+
+Needs az, signed in as somebody who may assign roles there. It can be run again. Without webhook and queue byokd polls.
+TEXT
+}
+
+fail() {
+    echo "error: $1" >&2
+    echo "hint: $2" >&2
+    exit 1
+}
+
+vault='' principal='' webhook='' secret_file='' header=x-byokd-secret tenant='' audience='' account='' queue=byokd-keyvault-events
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help) usage; exit 0 ;;
+        --vault | --principal | --webhook | --secret-file | --header | --tenant | --audience | --queue-account | --queue)
+            [ $# -ge 2 ] || fail "$1 needs a value" "see --help" ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    case $1 in
+        --vault) vault=$2 ;;
+        --principal) principal=$2 ;;
+        --webhook) webhook=$2 ;;
+        --secret-file) secret_file=$2 ;;
+        --header) header=$2 ;;
+        --tenant) tenant=$2 ;;
+        --audience) audience=$2 ;;
+        --queue-account) account=$2 ;;
+        --queue) queue=$2 ;;
+    esac
+    shift 2
+done
+[ -n "$vault" ] || fail "--vault is needed" "see --help"
+[ -n "$principal" ] || fail "--principal is needed" "see --help"
+[ -z "$webhook" ] || [ -z "$account" ] || fail "--webhook and --queue-account exclude each other" "choose one"
+[ -z "$webhook" ] || [ -n "$secret_file" ] || [ -n "$tenant" ] ||
+    fail "a webhook without secret and token takes no delivery" "--secret-file, or --tenant and --audience"
+[ -z "$tenant$audience" ] || { [ -n "$tenant" ] && [ -n "$audience" ]; } ||
+    fail "--tenant and --audience belong together" "give both"
+[ -z "$secret_file" ] || [ -r "$secret_file" ] || fail "cannot read $secret_file" "run it as who may"
+
+# Built-in roles: their ids stay when a name changes. https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+encryption_user=e147488a-f6f5-4113-8e2d-b22465e65bf6  # Key Vault Crypto Service Encryption User
+message_sender=c6a89b2d-59bc-44d0-9896-0f6e12d7b80a   # Storage Queue Data Message Sender
+message_processor=8a0f0c08-91a1-4084-bc3d-661d67233fed # Storage Queue Data Message Processor
+
+assign() { # role, principal, scope
+    az role assignment create --role "$1" --assignee-object-id "$2" --assignee-principal-type ServicePrincipal \
+        --scope "$3" --output none
+}
+
+vault_id=$(az keyvault show --name "$vault" --query id --output tsv)
+group=$(az keyvault show --name "$vault" --query resourceGroup --output tsv)
+region=$(az keyvault show --name "$vault" --query location --output tsv)
+assign "$encryption_user" "$principal" "$vault_id"
+[ -n "$webhook$account" ] || exit 0
+
+topic=$vault-byokd
+az eventgrid system-topic create --name "$topic" --resource-group "$group" --location "$region" \
+    --topic-type Microsoft.KeyVault.vaults --source "$vault_id" --identity systemassigned --output none
+
+set -- --name byokd --system-topic-name "$topic" --resource-group "$group" \
+    --event-delivery-schema cloudeventschemav1_0 --event-ttl 1440 --max-delivery-attempts 30 \
+    --included-event-types Microsoft.KeyVault.KeyNewVersionCreated Microsoft.KeyVault.KeyNearExpiry \
+    Microsoft.KeyVault.KeyExpired Microsoft.KeyVault.VaultAccessPolicyChanged --output none
+
+if [ -n "$webhook" ]; then
+    set -- "$@" --endpoint-type webhook --endpoint "$webhook"
+    [ -z "$tenant" ] ||
+        set -- "$@" --azure-active-directory-tenant-id "$tenant" --azure-active-directory-application-id-or-uri "$audience"
+    # The secret is seen in the list of processes while az runs: on a machine of several people, deploy main.bicep.
+    [ -z "$secret_file" ] ||
+        set -- "$@" --delivery-attribute-mapping "$header" static "$(cat "$secret_file")" true
+    az eventgrid system-topic event-subscription create "$@"
+else
+    az storage account show --name "$account" --resource-group "$group" --output none 2>/dev/null ||
+        az storage account create --name "$account" --resource-group "$group" --location "$region" --sku Standard_LRS \
+            --kind StorageV2 --min-tls-version TLS1_2 --allow-blob-public-access false --allow-shared-key-access false \
+            --output none
+    account_id=$(az storage account show --name "$account" --resource-group "$group" --query id --output tsv)
+    # By ARM: the data plane would want a role of whoever runs this.
+    az rest --method put --output none --body '{}' \
+        --url "$account_id/queueServices/default/queues/$queue?api-version=2023-05-01"
+    sender=$(az eventgrid system-topic show --name "$topic" --resource-group "$group" --query identity.principalId --output tsv)
+    assign "$message_sender" "$sender" "$account_id"
+    assign "$message_processor" "$principal" "$account_id/queueServices/default/queues/$queue"
+    az eventgrid system-topic event-subscription create "$@" --delivery-identity systemassigned \
+        --delivery-identity-endpoint-type storagequeue \
+        --delivery-identity-endpoint "$account_id/queueServices/default/queues/$queue" --storage-queue-msg-ttl 86400
+fi

@@ -1,0 +1,147 @@
+"""deploy/azure says the same twice, in Bicep and for `az`. Neither a compiler nor Azure is here to try them."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import byokd
+from byokd.domain.signals import read_delivery
+
+CHECKOUT = Path(byokd.__file__).parent.parent.parent
+AZURE = CHECKOUT / "deploy" / "azure"
+BICEP, SCRIPT = AZURE / "main.bicep", AZURE / "subscribe.sh"
+ROLES = {
+    "Key Vault Crypto Service Encryption User": "e147488a-f6f5-4113-8e2d-b22465e65bf6",
+    "Storage Queue Data Message Sender": "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a",
+    "Storage Queue Data Message Processor": "8a0f0c08-91a1-4084-bc3d-661d67233fed",
+}
+"""From https://learn.microsoft.com/azure/role-based-access-control/built-in-roles"""
+
+GUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+EVENT = re.compile(r"Microsoft\.KeyVault\.[A-Z]\w+")
+
+
+def code(path: Path) -> str:
+    """The text without comments."""
+    mark = "//" if path.suffix == ".bicep" else "#"
+    return "\n".join(re.sub(rf"(^|\s){mark}.*", "", line) for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("path", [BICEP, SCRIPT])
+def test_roles_are_those_that_azure_documents(path: Path) -> None:
+    text = path.read_text()
+    assert set(GUID.findall(text)) == set(ROLES.values())
+    pairs = {name: re.sub(r"\W", "", name).lower() for name in ROLES}
+    for line in text.splitlines():
+        if found := GUID.search(line):
+            names = [
+                name
+                for name, short in pairs.items()
+                if ROLES[name] == found[0] and (short in line.lower() or name in line)
+            ]
+            assert names, line
+
+
+def test_both_ask_for_the_same_events_and_byokd_knows_each() -> None:
+    asked = set(EVENT.findall(code(BICEP)))
+    assert asked == set(EVENT.findall(code(SCRIPT)))
+    assert len(asked) == 4
+    data = {"VaultName": "contoso", "ObjectType": "Key", "ObjectName": "media"}
+    for kind in asked:
+        assert read_delivery({"id": "1", "eventType": kind, "data": data}).signals, kind
+
+
+def test_the_bicep_holds_together() -> None:
+    text = code(BICEP)
+    for opening, closing in ("()", "[]", "{}"):
+        assert text.count(opening) == text.count(closing)
+    assert text.count("'") % 2 == 0
+    names = re.findall(r"^(?:param|var) (\w+)", text, re.MULTILINE)
+    for name in names:
+        assert len(re.findall(rf"\b{name}\b", text)) > 1, f"{name} is not used"
+    for name, kind in re.findall(r"^resource (\w+) '([^']+)'", text, re.MULTILINE):
+        assert re.fullmatch(r"Microsoft\.[\w./]+@\d{4}-\d\d-\d\d", kind), f"{name}: {kind}"
+    assert re.search(r"@secure\(\)\nparam webhookSecret string", text)
+
+
+AZ = """#!/bin/sh
+printf '%s\\n' "$*" >> "$AZ_CALLS"
+case "$*" in
+    "storage account show"*"--output none") exit 1 ;;
+    *"--query id "*) echo "/the/id/of/$(echo "$*" | cut -d' ' -f1)" ;;
+    *"--query resourceGroup"*) echo keys ;;
+    *"--query location"*) echo westeurope ;;
+    *"--query identity.principalId"*) echo topic-principal ;;
+esac
+"""
+
+
+@pytest.fixture
+def az(tmp_path: Path) -> dict[str, str]:
+    """An `az` that writes down how it is called: the real one needs a subscription."""
+    program = tmp_path / "bin" / "az"
+    program.parent.mkdir()
+    program.write_text(AZ)
+    program.chmod(0o755)
+    return {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "AZ_CALLS": str(tmp_path / "calls")}
+
+
+def run(az: dict[str, str], *arguments: str) -> tuple[int, str, list[str]]:
+    ran = subprocess.run([str(SCRIPT), *arguments], env=az, capture_output=True, text=True, check=False)
+    calls = Path(az["AZ_CALLS"])
+    return ran.returncode, ran.stderr, calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_a_webhook_gets_secret_and_token(az: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    code, said, calls = run(
+        az, "--vault", "contoso", "--principal", "p", "--webhook", "https://byokd.example.com/events/keyvault",
+        "--secret-file", str(tmp_path / "secret"), "--tenant", "t", "--audience", "api://byokd",
+    )  # fmt: skip
+    assert (code, said) == (0, "")
+    assert f"--role {ROLES['Key Vault Crypto Service Encryption User']} --assignee-object-id p" in calls[3]
+    assert "--scope /the/id/of/keyvault" in calls[3]
+    assert calls[-1].startswith("eventgrid system-topic event-subscription create --name byokd")
+    assert "--delivery-attribute-mapping x-byokd-secret static s3cret true" in calls[-1]
+    assert (
+        "--azure-active-directory-tenant-id t --azure-active-directory-application-id-or-uri api://byokd" in calls[-1]
+    )
+    assert not any("storage" in call for call in calls)
+
+
+def test_a_queue_is_filled_by_event_grid_and_emptied_by_byokd(az: dict[str, str]) -> None:
+    code, said, calls = run(az, "--vault", "contoso", "--principal", "p", "--queue-account", "hints")
+    assert (code, said) == (0, "")
+    queue = "/the/id/of/storage/queueServices/default/queues/byokd-keyvault-events"
+    (sends,) = (call for call in calls if ROLES["Storage Queue Data Message Sender"] in call)
+    (receives,) = (call for call in calls if ROLES["Storage Queue Data Message Processor"] in call)
+    assert "--assignee-object-id topic-principal" in sends
+    assert sends.endswith("--scope /the/id/of/storage --output none")
+    assert "--assignee-object-id p" in receives
+    assert receives.endswith(f"--scope {queue} --output none")
+    assert any(call.startswith("storage account create --name hints") for call in calls)
+    assert f"--delivery-identity-endpoint {queue}" in calls[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "--vault is needed"),
+        (("--vault", "v"), "--principal is needed"),
+        (("--vault",), "--vault needs a value"),
+        (("--vault", "v", "--principal", "p", "--webhook", "https://x"), "takes no delivery"),
+        (("--vault", "v", "--principal", "p", "--webhook", "u", "--queue-account", "q"), "exclude each other"),
+        (("--vault", "v", "--principal", "p", "--webhook", "u", "--tenant", "t"), "belong together"),
+        (("--vault", "v", "--principal", "p", "--webhook", "u", "--secret-file", "/nowhere"), "cannot read /nowhere"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_done(
+    az: dict[str, str], arguments: tuple[str, ...], why: str
+) -> None:
+    code, said, calls = run(az, *arguments)
+    assert (code, calls) == (1, [])
+    assert why in said
+    assert "hint: " in said
