@@ -102,3 +102,28 @@ async def test_it_is_named_and_kept_and_delivered_after_mending(
     assert lost["log_level"] == "warning"
     assert lost["hint"]
     assert "staple" not in str(logs)
+
+
+def wrong_again(trouble: Trouble) -> Callable[[], object]:
+    secret = Path(str(trouble.settings["password_file"]))
+    wrong = secret.read_text()
+    return lambda: secret.write_text(wrong)
+
+
+async def test_a_password_that_went_wrong_during_an_outage_is_named(tmp_path: Path, store: SqlStore) -> None:
+    trouble = await wrong_password(tmp_path)
+    spoil = wrong_again(trouble)
+    async with mosquitto(tmp_path / "mosquitto", *trouble.lines) as broker:
+        trouble.mend(broker)
+        sending = publisher(store, broker.address, **trouble.settings)
+        with capture_logs() as logs:
+            async with running(sending):
+                await until(lambda: sending.status.link.connected)
+                spoil()
+                await broker.kill()
+                await until(lambda: not sending.status.link.connected)
+                await broker.start()
+                await until(lambda: trouble.words in str(sending.status.link.problem))
+    told = [log["problem"] for log in logs if log["event"] == "bus-lost"]
+    assert trouble.words in str(told)
+    assert len(told) == len(set(told)) <= 4

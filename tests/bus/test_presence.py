@@ -1,6 +1,7 @@
 """Whether a daemon is there, as subscribers see it."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from bus.support import PREFIX, bus, running, settings
 from byokd.ports import BusUnavailableError
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.presence import Presence
-from parts.mosquitto import Mosquitto
+from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import Subscriber, subscriber
 from parts.waiting import until
 
@@ -78,3 +79,20 @@ async def test_a_hung_broker_does_not_hold_up_the_goodbye(killable: Mosquitto) -
             await heard.hears(TOPIC)
             killable.hang()
         killable.wake()
+
+
+@pytest.mark.real("mosquitto")
+async def test_what_the_broker_refuses_is_named_and_said_again_without_a_new_connection(tmp_path: Path) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text(f"topic read {PREFIX}/#\n")
+    async with mosquitto(tmp_path / "mosquitto", f"acl_file {rules}") as broker:
+        present = presence(broker.address)
+        async with subscriber(broker.address) as heard, running(present):
+            await until(lambda: present.problem is not None)
+            assert present.problem == f"{TOPIC}: Not authorized"
+            since = present.status.since
+            rules.write_text(f"topic readwrite {PREFIX}/#\n")
+            broker.reload()
+            await heard.hears(TOPIC)
+            await until(lambda: present.problem is None)
+            assert (told(heard), present.status.since) == (["online"], since)

@@ -6,8 +6,10 @@ import shutil
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,14 +18,16 @@ from bus.support import PREFIX, bus, commit, left, message, publisher, row, runn
 from byokd.adapters.sql import SqlStore, open_inline
 from byokd.domain.accounts import AccountSpec
 from byokd.domain.identifiers import AccountId, TenantId
-from byokd.ports import BusUnavailableError
+from byokd.ports import BusRefusedError, BusSession, BusUnavailableError, Clock
 from byokd.records import KeyPlacement, OutboxRow, Retained
 from byokd.runtime import outbox
-from byokd.runtime.clock import SystemClock, UuidIds
+from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.envelope import publisher_client_id
 from byokd.runtime.health import Component, Health
+from byokd.runtime.marker import Marker
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.observer import Observer
+from byokd.runtime.outbox import Outbox
 from byokd.runtime.publisher import Publisher, Republished
 from parts.mosquitto import Mosquitto, mosquitto
 from parts.subscriber import Subscriber, subscriber
@@ -399,3 +403,84 @@ async def test_a_marker_that_can_be_read_and_not_kept_is_named_once(tmp_path: Pa
                     await until(lambda: sending.status.unmarked is not None)
                     await reconnected(sending, broker)
     assert [log["event"] for log in logs if log["event"].startswith("marker")] == ["marker-refused"]
+
+
+async def test_a_refused_marker_is_tried_again_without_a_new_connection(tmp_path: Path, store: SqlStore) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text(f"topic read {PREFIX}/service/#\ntopic readwrite {PREFIX}/accounts/#\n")
+    async with mosquitto(tmp_path / "mosquitto", f"acl_file {rules}") as broker:
+        sending = publisher(store, broker.address)
+        async with running(sending):
+            await create(store, "a")
+            assert await sending.drain(within=SOON)
+            await until(lambda: sending.status.unmarked is not None)
+            since = sending.status.link.since
+            rules.write_text(READABLE)
+            broker.reload()
+            await until(lambda: sending.status.unmarked is None)
+            assert sending.status.link.since == since
+            async with bus(broker.address).connect("reader") as session:
+                marker = json.loads(await session.retained(MARKER) or b"{}")
+        assert marker == {"store": await store.identity(), "number": 1}
+
+
+async def test_what_is_republished_is_not_held_back_by_another_accounts_refusal(
+    tmp_path: Path, store: SqlStore
+) -> None:
+    rules = tmp_path / "acl"
+    everything = f"topic readwrite {PREFIX}/#\n"
+    rules.write_text(everything)
+    slow = {"reconnect_first": timedelta(minutes=1), "reconnect_most": timedelta(minutes=1)}
+    async with mosquitto(tmp_path / "mosquitto", f"acl_file {rules}") as broker:
+        sending = publisher(store, broker.address, **slow)
+        async with running(sending):
+            await create(store, "a", "b")
+            assert await sending.drain(within=SOON)
+            allowed = (f"topic readwrite {PREFIX}/{place}/#\n" for place in (account_id("b").topic, "service"))
+            rules.write_text(f"topic read {PREFIX}/#\n{''.join(allowed)}")
+            broker.reload()
+            while await sending.drain(within=timedelta(seconds=1)):  # until the broker has read its rules
+                await change(store, "a", "elsewhere")
+            assert sending.status.refused
+            async with subscriber(broker.address, f"{PREFIX}/accounts/+/+/+/events") as heard:
+                result = await sending.republish(within=timedelta(seconds=2))
+                assert (result.count, result.is_sent) == (1, False)
+                await heard.until(lambda: ("b", 1) in told(heard))
+
+
+@dataclass
+class HandClock:
+    seconds: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Refusing:
+    """Stands for a session with a broker that refuses to be read; mosquitto is silent instead."""
+
+    refuses = True
+
+    async def retained(self, _: str) -> bytes | None:
+        if self.refuses:
+            raise BusRefusedError("Not authorized")
+        return None
+
+
+async def test_a_marker_that_may_not_be_read_is_asked_for_again(store: SqlStore) -> None:
+    session = Refusing()
+    place = Outbox(store, CLOCK, SystemRandomness())
+    clock = HandClock()
+    retry_after = timedelta(seconds=30)
+    marker = Marker(place, cast("Clock", clock), prefix=PREFIX, retention=timedelta(hours=1), retry_after=retry_after)
+    await create(store, "a")
+    (row,) = await place.page(after=0)
+    await place.mark([row.number])
+    await marker.consult(cast("BusSession", session))
+    assert marker.problem is not None
+    assert not await marker.catch_up(cast("BusSession", session)), "not before its time"
+    session.refuses = False
+    clock.seconds += 30
+    assert await marker.catch_up(cast("BusSession", session))
+    assert marker.problem is None
+    assert [row.number for row in await place.page(after=0)] == [row.number]

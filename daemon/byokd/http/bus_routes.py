@@ -50,5 +50,5 @@ def _problem(status: PublisherStatus) -> str | None:
         return f"the store cannot be used: {status.store_problem}"
     if status.refused:
         topic, reason = next(iter(status.refused.items()))
-        return f"the broker refuses {len(status.refused)} topics, such as {topic}: {reason}"
+        return f"the broker refuses {len(status.refused)} topic(s), such as {topic}: {reason}"
     return None

@@ -31,11 +31,15 @@ class Marker:
     overtaken; so then only the last one of each account is sent again, which nothing can have overtaken.
     """
 
-    def __init__(self, outbox: Outbox, clock: Clock, *, prefix: str, retention: timedelta) -> None:
+    def __init__(
+        self, outbox: Outbox, clock: Clock, *, prefix: str, retention: timedelta, retry_after: timedelta
+    ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._topic = f"{prefix}/service/marker"
         self._retention = retention
+        self._retry_after = retry_after.total_seconds()
+        self._retry_at = 0.0
         self._store = ""
         self._written: int | None = None
         self._looked_at = -INTERVAL.total_seconds()
@@ -77,11 +81,30 @@ class Marker:
         except (BusRefusedError, BusUnavailableError):
             return
 
-    async def catch_up(self) -> None:
-        """Act on what `listen` heard, at a moment at which nothing is being sent."""
+    async def catch_up(self, session: BusSession) -> bool:
+        """Act on what `listen` heard, or ask again what was refused; at a moment at which nothing is being sent.
+
+        Returns:
+            whether events were made to be sent again.
+
+        Raises:
+            BusUnavailableError: the connection was lost.
+        """
         if self._late:
             self._silent = False
-            await self._take(self._late.pop(), timedelta(0))
+            return await self._take(self._late.pop(), timedelta(0))
+        if self._problem is None or self._silent or self._clock.monotonic() < self._retry_at:
+            return False
+        if self._unwritable:
+            self._stale = True
+            return False
+        try:
+            payload = await session.retained(self._topic)
+        except BusRefusedError as refusal:
+            self._silent = isinstance(refusal, BusSilentError)
+            self._refuse(refusal)
+            return False
+        return await self._take(payload, timedelta(0))
 
     def moved(self) -> None:
         """Tell that events were acknowledged."""
@@ -112,7 +135,7 @@ class Marker:
             self._accept()
             self._written = number
 
-    async def _take(self, payload: bytes | None, retention: timedelta) -> None:
+    async def _take(self, payload: bytes | None, retention: timedelta) -> bool:
         self._store = await self._outbox.identity()
         found = number_of(payload, store=self._store)
         if not self._unwritable:
@@ -122,6 +145,7 @@ class Marker:
             _log.info("resent", count=count, marker=found)
         self._written = found
         self._stale = True
+        return bool(count)
 
     def _accept(self) -> None:
         if self._problem is not None:
@@ -132,6 +156,7 @@ class Marker:
         if self._problem is None:
             _log.warning("marker-refused", topic=self._topic, reason=str(refusal), hint=HINT)
         self._problem = f"{self._topic}: {refusal}"
+        self._retry_at = self._clock.monotonic() + self._retry_after
 
 
 def number_of(payload: bytes | None, *, store: str) -> int | None:

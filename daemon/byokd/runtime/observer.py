@@ -1,5 +1,6 @@
 """Looks at store and bus every few seconds: are they usable, and what are the numbers."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from byokd.ports import Clock, Store, StoreUnavailableError
@@ -16,13 +17,23 @@ INTERVAL = timedelta(seconds=2)
 class Observer:
     """Keeps the last numbers for health and metrics, so that a scrape costs no transaction."""
 
-    def __init__(self, store: Store, *, clock: Clock, health: Health, metrics: Metrics, publisher: Publisher) -> None:
-        """Take the collaborators."""
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        health: Health,
+        metrics: Metrics,
+        publisher: Publisher,
+        absent: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """Take the collaborators; `absent` says why nobody is told that this daemon is online, if so."""
         self._store = store
         self._clock = clock
         self._health = health
         self._metrics = metrics
         self._publisher = publisher
+        self._absent = absent
         self.census: Census | None = None
 
     async def run(self) -> None:
@@ -57,15 +68,24 @@ class Observer:
         status = self._publisher.status
         if not status.link.connected:
             problem = status.link.problem or "not connected yet"
-            self._health.show_trouble(Component.BUS, problem, hint="events are kept and sent when the broker is back")
+            hint = (
+                "events are kept and sent when the broker lets byokd in again; if it runs, see url, username, "
+                "password_file, certificate_file and ca_file under [mqtt]"
+            )
+            self._health.show_trouble(Component.BUS, problem, hint=hint)
         elif status.refused:
             topic, reason = next(iter(status.refused.items()))
-            message = f"the broker refuses {len(status.refused)} topics, such as {topic}: {reason}"
+            message = f"the broker refuses {len(status.refused)} topic(s), such as {topic}: {reason}"
             self._health.show_trouble(
                 Component.BUS, message, hint="let byokd write there in the broker's access control list"
             )
         elif status.unmarked is not None:
             message = f"what the broker loses is not sent again: {status.unmarked}"
             self._health.show_trouble(Component.BUS, message, hint=HINT)
+        elif (absent := self._absent()) is not None:
+            message = f"nobody is told that this daemon is online: {absent}"
+            self._health.show_trouble(
+                Component.BUS, message, hint="let byokd write there in the broker's access control list"
+            )
         else:
             self._health.show_well(Component.BUS)

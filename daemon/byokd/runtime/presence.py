@@ -38,13 +38,19 @@ class Presence:
         self._version = version
         client_id = presence_client_id(self._prefix, instance)
         self._link = Link(bus, clock, randomness, settings, client_id=client_id)
-        self._refused = False
+        self._retry_after = settings.reconnect_most.total_seconds()
+        self._problem: str | None = None
         self._silent = False
 
     @property
     def status(self) -> LinkStatus:
         """How the connection is now."""
         return self._link.status
+
+    @property
+    def problem(self) -> str | None:
+        """Why nobody is told that this daemon is online, although the broker is connected; None when they are."""
+        return self._problem
 
     def leave_silently(self) -> None:
         """Say no goodbye: another presence of this instance follows at once, at the same broker and topic."""
@@ -57,6 +63,10 @@ class Presence:
     async def _attend(self, session: BusSession, lost: asyncio.Task[None]) -> None:
         try:
             await self._say(session, DaemonStatus.ONLINE)
+            while self._problem is not None and not lost.done():
+                await asyncio.wait({lost}, timeout=self._retry_after)
+                if not lost.done():
+                    await self._say(session, DaemonStatus.ONLINE)
             await asyncio.wait({lost})
         except asyncio.CancelledError:
             if self._silent:
@@ -71,12 +81,12 @@ class Presence:
         try:
             await session.publish(message)
         except BusRefusedError as refusal:
-            if not self._refused:
+            if self._problem is None:
                 hint = "let byokd write to this topic in the broker's access control list"
                 _log.warning("presence-refused", topic=message.topic, reason=str(refusal), hint=hint)
-            self._refused = True
+            self._problem = f"{message.topic}: {refusal}"
         else:
-            self._refused = False
+            self._problem = None
 
     def _message(self, status: DaemonStatus) -> BusMessage:
         return daemon_message(

@@ -86,7 +86,13 @@ class Publisher:
         self._on_published = on_published
         self._link = Link(bus, clock, randomness, settings, client_id=publisher_client_id(self._prefix))
         self._outbox = Outbox(store, clock, randomness)
-        self._marker = Marker(self._outbox, clock, prefix=self._prefix, retention=settings.outbox_retention)
+        self._marker = Marker(
+            self._outbox,
+            clock,
+            prefix=self._prefix,
+            retention=settings.outbox_retention,
+            retry_after=settings.reconnect_most,
+        )
         self._refusals = Refusals(clock, randomness, settings)
         self._bell = Bell()
         self._drains: list[asyncio.Future[None]] = []
@@ -156,7 +162,8 @@ class Publisher:
         listening.add_done_callback(lambda _: self._bell.ring())
         try:
             while not lost.done():
-                await self._marker.catch_up()
+                if await self._marker.catch_up(session):
+                    self._after = 0
                 await self._begin_again()
                 await self._publish(session)
                 await self._bell.wait(POLL.total_seconds())
@@ -173,6 +180,7 @@ class Publisher:
             for wish in wishes:
                 wish.count = 0
             count = await self._outbox.resend(after=None, retention=timedelta(0))
+            self._after = 0  # what is sent again lies before where a refused stream has the scan go on
             _log.info("republishing", count=count)
             for wish in wishes:
                 wish.count = count

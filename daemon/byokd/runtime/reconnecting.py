@@ -18,6 +18,9 @@ SessionBody = Callable[[BusSession, asyncio.Task[None]], Awaitable[None]]
 """What is done with a connection: given the session and a task that is done when it is lost, returns or raises
 BusUnavailableError soon after the loss."""
 
+MOST_REASONS = 8
+"""How many reasons of one outage the log tells: a broken-off connection, a refused one, a wrong password."""
+
 _HINT = (
     "see that the broker runs, that url, username, password_file and ca_file under [mqtt] are right, "
     "and that no other daemon has our topic_prefix and instance"
@@ -43,7 +46,8 @@ class LinkStatus:
 class Link:
     """Connects, hands the connection to a body, and connects again after a loss, with growing waits.
 
-    Trouble is logged once when it begins and once when it ends, however many attempts lie between.
+    Trouble is logged once when it begins, once more for each other reason that it comes to have, and once when it ends,
+    however many attempts lie between.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Link:
         self._client_id = client_id
         self._status = LinkStatus(connected=False, since=clock.now(), problem=None)
         self._connected_at = math.inf
+        self._told: set[str] = set()
 
     @property
     def status(self) -> LinkStatus:
@@ -106,6 +111,7 @@ class Link:
     def _connected(self) -> None:
         self._connected_at = self._clock.monotonic()
         self._status = LinkStatus(connected=True, since=self._clock.now(), problem=None)
+        self._told.clear()
         _log.info("bus-connected", client_id=self._client_id)
 
     def _failed(self, state: RetryCallState) -> None:
@@ -113,7 +119,8 @@ class Link:
         self._lost(str(problem))
 
     def _lost(self, problem: str) -> None:
-        if self._status.problem is None:
+        if problem not in self._told and len(self._told) < MOST_REASONS:
+            self._told.add(problem)
             _log.warning("bus-lost", client_id=self._client_id, problem=problem, hint=_HINT)
         self._status = replace(self._status, problem=problem)
 

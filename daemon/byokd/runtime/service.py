@@ -168,7 +168,12 @@ class Service:
         )
         self.tailing = Tailing(self.store) if before is None else before.tailing
         self.observer = Observer(
-            self.store, clock=self.clock, health=self.health, metrics=self.metrics, publisher=self.publisher
+            self.store,
+            clock=self.clock,
+            health=self.health,
+            metrics=self.metrics,
+            publisher=self.publisher,
+            absent=lambda: self.presence.problem,
         )
         self.observer.census = None if before is None else before.observer.census
         self.reporter = Reporter(outside.manager, self.clock, health=self.health, observer=self.observer)
