@@ -229,6 +229,7 @@ FIRST = Told(401, "Bearer " + ", ".join(GOOD_FIELDS), {"x-ms-request-id": "8d2f"
 REDIRECT = Told(307, None, {"x-ms-request-id": "8d2f", "Location": f"https://{OTHER_HOST}/keys/k"}, "", b"")
 SPLIT = Told(401, FIRST.challenge + ', x="y, resource=https://azure.net"', FIRST.headers, "{}", b"")
 AGES = Told(404, None, {"x-ms-request-id": "8d2f", "Date": DATES[1]}, '{"error": {"code": "KeyNotFound"}}', b"")
+GOES_ON = Told(100, None, {}, "{}", b"")
 ECHOED = Told(
     403,
     None,
@@ -275,6 +276,7 @@ async def test_whatever_a_vault_answers(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(told=answers)
 @example(told=AGES)
+@example(told=GOES_ON)
 async def test_whatever_a_vault_answers_to_a_greeting(site: Site, told: Told) -> None:
     site.vault.answers = _saying([told], site.target.tenant)
     async with asyncio.timeout(5):

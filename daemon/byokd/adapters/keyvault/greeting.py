@@ -3,7 +3,7 @@
 import json
 from http import HTTPStatus
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, ClientTimeout
 from azure.keyvault.keys import ApiVersion
 
 from byokd.adapters.keyvault.challenge import Challenge, resource_of
@@ -13,6 +13,9 @@ from byokd.domain.answers import NoAnswer, Refused
 from byokd.domain.identifiers import TenantId, VaultHost
 from byokd.ports import Clock
 from byokd.ports.examining import Greeting
+
+PATIENCE_SECONDS = 4.0
+"""A vault answers in well under one; one that says "go on" (status 100) and no more would be waited for."""
 
 
 class AzureVaultGreeter:
@@ -26,7 +29,8 @@ class AzureVaultGreeter:
         """Ask once; what is asked for does not matter, for nobody is told anything without a token."""
         url = f"https://{host}/keys?api-version={ApiVersion.V7_4.value}"
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
+            patience = ClientTimeout(total=PATIENCE_SECONDS)
+            async with self._session.get(url, allow_redirects=False, timeout=patience) as response:
                 asked_at = self._clock.now()
                 reply = Reply(GET, response.status, response.headers, _document(await response.read()))
         except Exception as error:  # noqa: BLE001 - whatever the way throws is what is looked for
