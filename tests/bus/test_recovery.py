@@ -20,6 +20,7 @@ from byokd.domain.accounts import AccountSpec
 from byokd.domain.identifiers import AccountId, TenantId
 from byokd.ports import BusRefusedError, BusSession, BusUnavailableError, Clock
 from byokd.records import KeyPlacement, OutboxRow, Retained
+from byokd.runtime import marker as marking
 from byokd.runtime import outbox
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.envelope import publisher_client_id
@@ -234,6 +235,24 @@ async def test_over_a_long_outage_memory_is_bounded_by_a_page_and_nothing_is_los
     assert sum(pages) == 2000
     assert peak - begun < 2_000_000, "less than the outbox, which is of more than 2 MB"
     assert await left(store) == []
+
+
+async def test_the_marker_moves_within_a_long_backlog(
+    killable: Mosquitto, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PAGE_ROWS", 4)
+    monkeypatch.setattr(marking, "INTERVAL", timedelta(0))
+    await commit(store, *(row(f"accounts/{number}", sequence=number) for number in range(40)))
+    sending = publisher(store, killable.address)
+    async with subscriber(killable.address) as heard, running(sending):
+        assert await sending.drain(within=SOON)
+        await heard.until(lambda: bool(told := markers(heard)) and told[-1] == 40)
+    assert markers(heard) == sorted(set(markers(heard)))
+    assert len(markers(heard)) > 5
+
+
+def markers(heard: Subscriber) -> list[int]:
+    return [one.event["number"] for one in heard.on(MARKER) if "number" in one.event]
 
 
 async def test_republishing_sends_every_state_again_and_empties_those_of_deleted_accounts(

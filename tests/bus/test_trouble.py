@@ -1,6 +1,7 @@
 """What a session does when the broker refuses, dies or hangs."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -224,6 +225,26 @@ async def test_a_certificate_of_our_own_is_shown_to_a_broker_that_wants_one(tmp_
         with pytest.raises(BusUnavailableError, match=f"cannot read {files.certificate}: TLS"):
             async with bus(broker.address, **secure, certificate_file=files.certificate).connect("sender"):
                 pass
+
+
+async def test_tls_names_the_protocol_where_that_is_set(tmp_path: Path) -> None:
+    """mosquitto takes no notice of it, so that a listener of our own has to."""
+    files, named = server_files(tmp_path / "own"), []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    context.set_alpn_protocols(["http/1.1", "x-amzn-mqtt-ca"])
+
+    async def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        named.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0, ssl=context) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for alpn in ("x-amzn-mqtt-ca", None):
+            with pytest.raises(BusUnavailableError):
+                async with bus(address, scheme="mqtts", ca_file=files.authority, alpn=alpn).connect("sender"):
+                    pass
+    assert named == ["x-amzn-mqtt-ca", None]
 
 
 async def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -222,6 +222,7 @@ class Publisher:
                 acknowledged, loss = await self._send(session, self._lanes(rows, retry, begin=begin), retry)
                 if marking is not None:
                     await marking
+                    loss = loss or await self._show_progress(session)
                 marking = beside.create_task(self._mark(acknowledged), name="publish-mark")
                 if loss is not None:
                     break
@@ -232,6 +233,14 @@ class Publisher:
                 rows = await ahead or await self._outbox.page(after=self._after)
         if loss is not None:
             raise loss
+
+    async def _show_progress(self, session: BusSession) -> BusUnavailableError | None:
+        """Move the marker within a long backlog too: a broker that dies meanwhile need not get all of it again."""
+        try:
+            await self._marker.update(session, at_once=False)
+        except BusUnavailableError as loss:
+            return loss
+        return None
 
     async def _mark(self, numbers: Sequence[int]) -> None:
         if numbers:

@@ -28,6 +28,10 @@ class MqttSettings(Group):
     """PEM file with the certificate, and its key, that byokd shows to a broker that wants one. Read anew for every
     connection, so that it can be renewed; checked before the start."""
 
+    alpn: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] | None = None
+    """Protocol that TLS names beforehand, for brokers that share port 443 with others: AWS IoT Core wants
+    `x-amzn-mqtt-ca` there. Most want none."""
+
     topic_prefix: TopicPrefix = "byokd/v1"
     """First levels of every topic, in lower case."""
 

@@ -87,6 +87,8 @@ class MqttBus:
             if context is not None and settings.certificate_file is not None:
                 reading = settings.certificate_file
                 show(context, settings.certificate_file)
+            if context is not None and settings.alpn is not None:
+                context.set_alpn_protocols([settings.alpn])
             if settings.password_file is not None:
                 reading = settings.password_file
                 password = settings.password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
