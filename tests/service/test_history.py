@@ -76,6 +76,17 @@ async def test_a_watcher_sees_a_revocation_live_and_may_replay_what_was(stage: S
     assert "hint: write a number" in wrong.err
 
 
+async def test_the_events_of_a_deleted_account_are_found_by_its_id(stage: Stage) -> None:
+    await apply(stage, manifest(stage, await customer(stage)))
+    shown = await byokd("accounts", "show", "contoso", "--json", environment=stage.environment)
+    assert (await byokd("accounts", "delete", "contoso", environment=stage.environment)).code == 0
+    by_name = await byokd("watch", "--no-follow", "--since", "0", "--account", "contoso", environment=stage.environment)
+    assert "one that was deleted is named by its whole ARM id" in by_name.err
+    options = ("--since", "0", "--account", json.loads(shown.out)["id"])
+    found = await byokd("watch", "--no-follow", *options, environment=stage.environment)
+    assert [line.split()[3] for line in found.out.splitlines()] == ["account.created", "account.deleted"]
+
+
 async def test_watchers_are_bounded_leave_their_place_and_do_not_hold_up_a_stop(stage: Stage) -> None:
     connector = aiohttp.UnixConnector(path=stage.environment["BYOKD_SOCKET"], limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:

@@ -83,11 +83,21 @@ def rotated(number: int = 1) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def webhook(tmp_path: Path, *, source: dict[str, Any] | None = None, **changes: Any) -> AsyncIterator[Webhook]:  # noqa: ANN401 - of settings
+async def webhook(
+    tmp_path: Path,
+    *,
+    source: dict[str, Any] | None = None,
+    others: dict[str, str] | None = None,
+    **changes: Any,  # noqa: ANN401 - of settings
+) -> AsyncIterator[Webhook]:
     secret = tmp_path / "contoso.secret"
     secret.write_text(SECRET + "\n")
     one = SourceSettings(**{"secret_file": secret, "vaults": (HOST,), **(source or {})})
-    settings = EventGridSettings(sources={"contoso": one}, **changes)
+    sources = {"contoso": one}
+    for name, word in (others or {}).items():
+        (tmp_path / name).write_text(word)
+        sources[name] = SourceSettings(secret_file=tmp_path / name, vaults=(HOST,))
+    settings = EventGridSettings(sources=sources, **changes)
     looking, metrics, clock = Looking(), Metrics(), SystemClock()
     scheduler = cast("Scheduler", looking)
     hints = Hints(scheduler, clock=clock, metrics=metrics, settings=settings, suffixes=("vault.azure.net",))
@@ -246,6 +256,24 @@ async def test_a_slow_one_is_given_up_and_those_beyond_the_places_come_again_lat
         assert (busy, hook.headers["Retry-After"]) == (503, "10")
         assert await asyncio.gather(*two) == [408, 408]
         assert await hook.post([rotated()]) == 200
+
+
+async def test_a_slow_source_leaves_the_others_half_of_the_places(tmp_path: Path) -> None:
+    async with (
+        webhook(tmp_path, others={"other": "another-secret-of-16"}, concurrency=4) as hook,
+        AsyncExitStack() as stack,
+    ):
+        host, port = hook.url.removeprefix("http://").split(":")
+        head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nx-byokd-secret: {SECRET}\r\ncontent-length: 9\r\n\r\n["
+        for _ in range(6):
+            _, writer = await asyncio.open_connection(host, int(port))
+            stack.callback(writer.close)
+            writer.write(head.encode())
+        async with asyncio.timeout(10):
+            while await hook.post([rotated()]) == 200:
+                pass  # the server may not have begun to read all
+        assert hook.answer == {"refused": "busy"}
+        assert await hook.post([rotated(2)], secret="another-secret-of-16") == 200
 
 
 async def test_those_who_connect_and_say_nothing_do_not_keep_the_others_out(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _TYPES = [str(one) for one in EventType]
     "--since",
     help="First what was committed after this event number, from this time on, or this long back, such as 10min.",
 )
-@click.option("--account", help="Events of this account only, by ARM id or name.")
+@click.option("--account", help="Events of this account only, by ARM id or name; of a deleted one by ARM id.")
 @click.option(
     "--type",
     "event_type",

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -84,7 +85,7 @@ class Deliveries:
     clock: Clock
     metrics: Metrics
     settings: EventGridSettings
-    _running: int = 0
+    _running: Counter[str] = field(default_factory=Counter)
     _told: dict[Refusal, float] = field(default_factory=dict)
 
     async def take(self, request: Request) -> Response:
@@ -124,9 +125,9 @@ class Deliveries:
 
     async def _taken(self, request: Request) -> Response:
         source = await self._source(request)
-        if self._running >= self.settings.concurrency:
+        if self._is_full(source):
             raise _RefusedError(Refusal.BUSY, retry_after=RETRY_SECONDS, source=source.name)
-        self._running += 1
+        self._running[source.name] += 1
         try:
             delivery = read_delivery(await self._document(request))
             if delivery.validation_code is not None:
@@ -141,8 +142,14 @@ class Deliveries:
             refusal.source = source.name
             raise
         finally:
-            self._running -= 1
+            self._running[source.name] -= 1
         return Response(status_code=200)
+
+    def _is_full(self, source: Source) -> bool:
+        """Whether all places are taken, or half of them by this source where there are others."""
+        places, others = self.settings.concurrency, len(self.hints.webhooks) > 1
+        of_one = max(1, places // 2) if others else places
+        return self._running.total() >= places or self._running[source.name] >= of_one
 
     async def _source(self, request: Request) -> Source:
         """Tell who sends it, before anything of the body is read. Every source's secret is compared, in equal time."""

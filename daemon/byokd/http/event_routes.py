@@ -3,11 +3,13 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from byokd.domain.identifiers import AccountId, IdentifierInvalidError
 from byokd.domain.vocabulary import EventType
 from byokd.http.managed import Managed, problem
 from byokd.ports import StoreUnavailableError
@@ -55,7 +57,19 @@ class _Api:
         return _Watched(lines, tailing=self.tailing)
 
     async def _stream(self, reference: str) -> str:
-        return (await self.managed.find(reference)).id.topic
+        """Name the stream of an account; by its whole ARM id also of one that was deleted, whose events are kept."""
+        if reference.startswith("/"):
+            try:
+                return AccountId.parse(reference).topic
+            except IdentifierInvalidError as error:
+                raise problem(400, str(error), error.hint) from None
+        try:
+            return (await self.managed.find(reference)).id.topic
+        except HTTPException as error:
+            if error.status_code != HTTPStatus.NOT_FOUND:
+                raise
+            hint = "byokd accounts list shows all; one that was deleted is named by its whole ARM id"
+            raise problem(404, f"there is no account {reference!r}", hint) from None
 
     async def _lines(
         self, after: int, *, stream: str | None, event_type: EventType | None, live: bool

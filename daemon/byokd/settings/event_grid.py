@@ -192,7 +192,8 @@ class EventGridSettings(Group):
     """For a whole delivery to come in; Event Grid waits 30 s for the answer."""
 
     concurrency: Annotated[int, Field(ge=1, le=1_000)] = 16
-    """Deliveries read at once, each up to the longest; more are refused with 503, and come again."""
+    """Deliveries read at once, each up to the longest; more are refused with 503, and come again. Where there are
+    several sources, one takes at most half of the places."""
 
     sources: Mapping[Name, SourceSettings] = Field(default_factory=dict)
     """Who may deliver, by name, such as `[event_grid.sources.contoso]`."""
