@@ -8,7 +8,7 @@ import pytest
 
 from byokd.domain import warn
 from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
-from byokd.domain.vocabulary import EventType, Outcome, Reason, State, ValueKind, WarningKind
+from byokd.domain.vocabulary import SILENCES, EventType, Outcome, Reason, State, ValueKind, WarningKind
 from byokd.settings import CheckSettings
 from domain.scenes import DENIALS, TROUBLE
 
@@ -67,3 +67,7 @@ def test_the_times_are_the_defaults_of_the_settings() -> None:
         number, unit = default.split()
         assert getattr(CheckSettings(), name) == timedelta(seconds=int(number) * units[unit])
     assert {"confirm_after", "confirm_network_after", "recheck_first", "recheck_most"} <= rows("Times").keys()
+
+
+def test_what_says_nothing_of_a_key_is_known_as_such() -> None:
+    assert set(TROUBLE) == SILENCES

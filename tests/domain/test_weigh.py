@@ -190,13 +190,18 @@ def test_a_denial_that_does_not_count_yet_leaves_a_version_as_unverified_as_it_w
     told = after(FRESH, (unverified(), NOW), (unverified(), NOW + UNVERIFIED))
     suspected = after(told, (denied(), NOW + HOUR))
     assert suspected.suspicion is not None
-    assert (suspected.unverified, suspected.number) == (told.unverified, told.number)
+    assert suspected.number == told.number
+    assert suspected.unverified == replace(told.unverified, reason=Reason.ACCESS_DENIED)
+    assert (told.unverified.is_silent, suspected.unverified.is_silent) == (True, False)
+    silent = after(suspected, (unverified(Reason.THROTTLED), NOW + HOUR + SECOND))
+    assert silent.unverified == replace(told.unverified, reason=Reason.THROTTLED)
     too_soon = after(suspected, (denied(Reason.KEY_DISABLED), NOW + HOUR + SECOND))
-    assert (too_soon.unverified, too_soon.number) == (told.unverified, told.number)
+    assert too_soon.number == told.number
+    assert too_soon.unverified == replace(told.unverified, reason=Reason.KEY_DISABLED)
     again = NOW + HOUR + CONFIRM
     held = weigh(suspected, denied(), now=again, policy=POLICY, detected_by=DetectedBy.POLL, braked=True)
     assert held.suspicion.held_since == again
-    assert (held.unverified, held.number) == (told.unverified, told.number)
+    assert (held.unverified, held.number) == (suspected.unverified, told.number)
     assert after(held, (usable(), again)).unverified is None
     counts = after(suspected, (denied(), again))
     assert (counts.outcome, counts.unverified, counts.number) == (Outcome.DENIED, None, told.number + 1)
@@ -210,7 +215,8 @@ def test_a_denied_version_is_verified_by_the_same_denial_and_not_by_another_or_w
     assert (same.unverified, same.number) == (None, told.number + 1)
     for seen in (denied(Reason.KEY_DISABLED), usable()):
         other = after(told, (seen, NOW + UNVERIFIED))
-        assert (other.outcome, other.unverified, other.number) == (Outcome.DENIED, told.unverified, told.number)
+        assert (other.outcome, other.number) == (Outcome.DENIED, told.number)
+        assert other.unverified == replace(told.unverified, reason=seen.reason or told.unverified.reason)
 
 
 def flapped(times: int, *, every: timedelta = 2 * CONFIRM) -> tuple[Verdict, datetime]:

@@ -272,3 +272,11 @@ def test_a_relative_file_is_one_mistake(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalidError, match="cannot be read"):
         read_settings(tmp_path / "none.toml", {})
+
+
+def test_who_does_not_want_to_wait_for_a_grant_does_not(tmp_path: Path) -> None:
+    assert not read_settings(
+        written(tmp_path, '[registration]\nwait_for_grant = "0 s"\n'), {}
+    ).registration.wait_for_grant
+    with pytest.raises(SettingsInvalidError, match="longer than nothing"):
+        read_settings(written(tmp_path, '[checks]\ninterval = "0 s"\n'), {})

@@ -76,6 +76,9 @@ def test_a_queue_can_be_written(tmp_path: Path, address: str) -> None:
         "https://contosoevents.queue.core.windows.net/" + "x" * 64,
         "https://contosoevents.queue.core.windows.net/a/b/events",
         "https://contosoevents.queue.core.windows.net\\@elsewhere/events",
+        "https://contosoevents.blob.core.windows.net/events",
+        "https://contoso.vault.azure.net/events",
+        "https://contosoevents.queue.core.windows.net./events",
     ],
 )
 def test_what_is_no_address_of_a_queue_is_refused_without_its_secrets(tmp_path: Path, address: str) -> None:
@@ -114,3 +117,10 @@ def test_an_application_is_told_the_tenant_of_the_storage_account_or_has_one_of_
     said = read(tmp_path, mine)
     assert "token_file" in said
     assert "event_grid" not in said
+
+
+def test_one_queue_is_read_by_one_source(tmp_path: Path) -> None:
+    where = f'queue = "{QUEUE}"\nidentity = "platform"\nvaults = ["*.vault.azure.net"]\n'
+    other = f'[event_grid.sources.other]\nkind = "queue"\n{where}'
+    assert "customers reads it already" in read(tmp_path, managed(source()) + other)
+    assert read(tmp_path, managed(source()) + other.replace("keyvault-events", "more-events")) == ""

@@ -8,7 +8,7 @@ import pytest
 
 from byokd.cli import explain as command
 from byokd.domain.identifiers import AccountId
-from byokd.domain.vocabulary import Reason
+from byokd.domain.vocabulary import Reason, RefusalKind
 from byokd.runtime.brake_words import sentence
 from byokd.runtime.unusable import InaccessibleError, RecordDamagedError, UnavailableError
 from virtual.fleets import (
@@ -215,7 +215,7 @@ async def test_an_unverified_account_says_until_when_what_is_in_memory_is_used(
         await world.until_told(account, "byokd.account.inaccessible", within=HOUR)
         assert 0 <= world_time((await world.account(account)).since.isoformat()) - closes <= 2 * MINUTE
         later = await document(world, account)
-    assert f"the vault gives no answer since {since} (TimedOut)" in later["until"]
+    assert f"the vault gives no answer now (TimedOut): not verified since {since}" in later["until"]
 
 
 async def test_a_damaged_account_says_that_it_alone_is_refused(world: World) -> None:
@@ -233,6 +233,48 @@ async def test_a_damaged_account_says_that_it_alone_is_refused(world: World) -> 
         assert found["why"].startswith(found["account"]["damage"])
         assert found["refused"][0].startswith("protecting and revealing values")
         await what_needs_no_key_works(world, account)
+
+
+async def test_who_is_inaccessible_and_damaged_is_not_promised_that_all_works_again(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        await protect(world, account)
+        await world.restart()
+        await tear(world, account)
+        with pytest.raises(RecordDamagedError):
+            await reveal(world, account)
+        vault.strike(RefusalKind.KEY_DISABLED)
+        await until_in(world, account, "inaccessible")
+        found = await document(world, account)
+        assert "but damaged since" in found["until"]
+        assert "works again by itself" not in found["until"]
+
+
+async def test_a_brake_is_not_told_to_whom_it_does_not_hold(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.strike(RefusalKind.ACCESS_DENIED)
+        await until_in(world, account, "inaccessible")
+        await world.service.brakeman.engage("a drill")
+        found = await document(world, account)
+        assert found["brake"] is None
+        assert "brake" not in {one["about"] for one in found["remedies"]}
+
+
+async def test_a_denial_after_a_silence_is_not_said_to_be_one(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.strike(Reason.THROTTLED)
+        await world.until_told(account, "byokd.account.unverified", within=20 * MINUTE)
+        vault.faults.clear()
+        vault.strike(RefusalKind.NETWORK_BLOCKED)
+        await until_in(world, account, "suspected")
+        found = await document(world, account)
+        assert "the vault gives no answer" not in str(found)
+        assert "Throttled" not in {one["reason"] for one in found["remedies"]}
 
 
 async def test_a_look_that_had_no_connection_is_not_said_to_have_had_one(world: World) -> None:

@@ -199,7 +199,7 @@ def _beside(account: dict[str, Any]) -> str:
     suspicion, unverified, words = account["suspicion"], account["unverified"], []
     if suspicion is not None:
         words.append(f"{'held' if suspicion['heldSince'] else 'suspected'}: {suspicion['reason']}")
-    if unverified is not None:
+    if unverified is not None and (suspicion is None or unverified["reason"] != suspicion["reason"]):
         words.append(f"unverified: {unverified['reason']}")
     if account["damagedSince"]:
         words.append("damaged")

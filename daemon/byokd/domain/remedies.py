@@ -54,7 +54,7 @@ _REASONS: Mapping[Reason | AccountFault, Recipe] = {
         "byokd must reach the vault again: see since when it did not, and why, and what is amiss here", "byokd doctor"
     ),
     AccountFault.ACCOUNT_KEY_DAMAGED: operator(
-        "this account's own record does not open, while its key does: prove what is stored, then put the account back "
+        "this account's own record did not open when its key did: prove what is stored, then put the account back "
         "from a backup of the database",
         "byokd keys verify",
     ),

@@ -12,7 +12,7 @@ from byokd.domain.identifiers import (
     WatchId,
     WrappingVersionId,
 )
-from byokd.domain.vocabulary import DetectedBy, Outcome, Reason, WarningKind
+from byokd.domain.vocabulary import SILENCES, DetectedBy, Outcome, Reason, WarningKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,18 @@ class Suspicion:
 class Unverified:
     """No look has agreed with the outcome since; `told` once that was published.
 
-    A denial that does not count yet does not end it: what is told of the version is still not what was seen.
+    A denial that does not count yet does not end it: what is told of the version is still not what was seen. `reason`
+    is that of the last look: why there was no answer, or that denial's.
     """
 
     reason: Reason
     since: datetime
     told: bool = False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the last look got no answer."""
+        return self.reason in SILENCES
 
 
 @dataclass(frozen=True, slots=True)

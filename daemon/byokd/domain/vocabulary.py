@@ -1,6 +1,7 @@
 """The closed vocabularies. Each value has a row in docs/states.md or docs/events.md, and a test that says so."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class State(StrEnum):
@@ -52,6 +53,23 @@ class Reason(StrEnum):
     FOREIGN_ANSWER = "ForeignAnswer"
     UNREADABLE_ANSWER = "UnreadableAnswer"
     TOKEN_UNAVAILABLE = "TokenUnavailable"  # noqa: S105 - a reason, not a secret
+
+
+SILENCES: Final = frozenset(
+    {
+        Reason.THROTTLED,
+        Reason.VAULT_ERROR,
+        Reason.TIMED_OUT,
+        Reason.CONNECTION_FAILED,
+        Reason.TLS_FAILED,
+        Reason.NAME_NOT_RESOLVED,
+        Reason.UNAUTHORIZED,
+        Reason.FOREIGN_ANSWER,
+        Reason.UNREADABLE_ANSWER,
+        Reason.TOKEN_UNAVAILABLE,
+    }
+)
+"""Reasons for which nothing is known of a key: the vault did not say anything of it."""
 
 
 class AccountFault(StrEnum):

@@ -51,6 +51,12 @@ class Weighing:
         return replace(verdict, unverified=None, number=number, detected_by=self.detected_by, observed_at=self.now)
 
     @property
+    def doubted(self) -> Verdict:
+        """The verdict after a denial that does not count yet: as unverified as it was, but now for that reason."""
+        before = self.verdict.unverified
+        return self.verdict if before is None else replace(self.verdict, unverified=replace(before, reason=self.reason))
+
+    @property
     def dated(self) -> tuple[Evidence, ...]:
         """What was seen now, with the time."""
         return tuple(replace(entry, at=self.now) for entry in self.seen.evidence)
@@ -143,7 +149,7 @@ def first_denial(case: Weighing) -> Verdict | None:
         if case.was_usable and (suspicion.reason not in SLOW or case.reason in SLOW):
             return None
     suspicion = Suspicion(case.reason, case.seen.message, case.now, evidence=case.dated)
-    return replace(case.verdict, suspicion=suspicion, proving_since=None)
+    return replace(case.doubted, suspicion=suspicion, proving_since=None)
 
 
 def denied_too_soon(case: Weighing) -> Verdict | None:
@@ -159,8 +165,8 @@ def denied_too_soon(case: Weighing) -> Verdict | None:
         return None
     if case.reason in SLOW and suspicion.reason not in SLOW:
         # A suspicion that is confirmed sooner stands, or two kinds in turn would never be confirmed.
-        return case.verdict
-    return replace(case.verdict, suspicion=_of_now(case, suspicion))
+        return case.doubted
+    return replace(case.doubted, suspicion=_of_now(case, suspicion))
 
 
 def held_by_the_brake(case: Weighing) -> Verdict | None:
@@ -174,7 +180,7 @@ def held_by_the_brake(case: Weighing) -> Verdict | None:
     held = _of_now(case, suspicion)
     if suspicion.held_since is None:
         held = replace(held, evidence=case.evidence)
-    return replace(case.verdict, suspicion=replace(held, held_since=since))
+    return replace(case.doubted, suspicion=replace(held, held_since=since))
 
 
 def confirmed(case: Weighing) -> Verdict | None:

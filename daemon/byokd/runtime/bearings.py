@@ -175,8 +175,13 @@ def _damaged(case: Situation) -> Bearing:
 
 
 def _inaccessible(case: Situation) -> Bearing:
-    own = case.own
+    own, damage = case.own, case.account.damage
     until = f"the key is seen usable ({case.looked_at}): then the account works again by itself, and what it protects"
+    if damage is not None:
+        until = (
+            f"the key is seen usable ({case.looked_at}): then the account is Accessible, but damaged since "
+            f"{instant(damage.since)}: what needs its account key works when its record is proved to open"
+        )
     if own is not None and own.steady_at is not None:
         proving = own.version.verdict.proving_since
         seen = "it has to be seen so for a while" if proving is None else f"it is seen so since {instant(proving)}"
@@ -208,6 +213,6 @@ def _refused_since(message: str, since: datetime) -> str:
 def _unseen(case: Situation) -> str | None:
     """Say that it cannot be seen now whether anything has changed."""
     unverified = None if case.own is None else case.own.version.verdict.unverified
-    if unverified is None:
+    if unverified is None or not unverified.is_silent:
         return None
-    return f"the vault gives no answer since {instant(unverified.since)} ({unverified.reason})"
+    return f"the vault gives no answer now ({unverified.reason}): not verified since {instant(unverified.since)}"

@@ -80,7 +80,7 @@ class VersionStanding:
         found = [
             ("denial", verdict.reason if verdict.outcome is Outcome.DENIED else None),
             ("suspicion", None if verdict.suspicion is None else verdict.suspicion.reason),
-            ("unverified", None if verdict.unverified is None else verdict.unverified.reason),
+            ("unverified", verdict.unverified.reason if verdict.unverified and verdict.unverified.is_silent else None),
         ]
         for about, reason in found:
             if reason is not None and reason not in told:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from byokd.domain.accounts import Account
-from byokd.domain.brake import BrakeMode, Engagement
+from byokd.domain.brake import BrakeMode, EngagedBy, Engagement
 from byokd.domain.identifiers import AccountId, KeyIdentifier, KeyVersion, WatchId
 from byokd.domain.verdict import Policy, Watch, WrappingVersion
 from byokd.domain.vocabulary import Outcome
@@ -160,12 +160,17 @@ class Explainer:
         )
 
     def _concerns(self, engagement: Engagement, own: VersionStanding | None) -> bool:
-        """Whether what is refused may be what the brake was engaged for: not what was denied long before."""
+        """Whether the brake holds it, would do so, or was engaged for what had become a denial a moment before.
+
+        An operator engages it for what is to come: to what is denied already, no verb of the brake does anything.
+        """
         if own is None or not own.may_be_our_fault:
             return False
         verdict, policy = own.version.verdict, self._policy
+        if verdict.outcome is Outcome.USABLE or engagement.by is EngagedBy.OPERATOR:
+            return verdict.outcome is Outcome.USABLE and verdict.suspicion is not None
         round_ = policy.check_interval * (1 + policy.check_jitter) + policy.confirm_after
-        return verdict.suspicion is not None or verdict.since >= engagement.since - round_
+        return verdict.since >= engagement.since - round_
 
     def _confirmed_at(self, version: WrappingVersion) -> datetime | None:
         """Say from when on a second denial confirms the first; that of another reason than a denied version's waits."""

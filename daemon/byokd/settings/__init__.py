@@ -24,6 +24,7 @@ from byokd.settings.kinds import (
     AbsolutePath,
     Address,
     Duration,
+    DurationOrNothing,
     Guid,
     Name,
     Nameserver,
@@ -170,7 +171,7 @@ class NetworkSettings(_Group):
 class RegistrationSettings(_Group):
     """Accounts that come to a customer's key."""
 
-    wait_for_grant: Duration = timedelta(minutes=2)
+    wait_for_grant: DurationOrNothing = timedelta(minutes=2)
     """How long an apply waits for a grant that the vault does not know of yet, after all else is done. Longer than a
     fresh grant took where it was measured (84 s); Azure documents up to 10 min, for which nobody wants to watch a
     command line: apply again. 0 s: not at all."""

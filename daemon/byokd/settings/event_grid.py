@@ -17,6 +17,9 @@ _ORIGIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*", re.ASCII)
 _QUEUE_NAME = r"(?=[a-z0-9-]{3,63}(?![^/]))[a-z0-9]+(?:-[a-z0-9]+)*"
 _QUEUE = re.compile(rf"https://[a-z0-9.-]+(?::\d{{1,5}})?(?:/[a-z0-9]{{3,24}})?/{_QUEUE_NAME}", re.ASCII)
 
+_NO_QUEUES = re.compile(r"https://[^/:]*(?:\.(?:blob|table|file|dfs|web|vault)\.[^/:]*|\.)(?::\d+)?/", re.ASCII)
+"""Hosts of other services of Azure, and one with a dot at its end: mistyped, and the identity's token goes there."""
+
 _OF_WEBHOOKS: Final = ("secret_file", "secret_header", "secret_in_query", "authority", "audience", "application")
 _OF_QUEUES: Final = (
     *("queue", "identity", "poison_queue", "visibility_timeout", "poll_interval", "batch", "max_tries"),
@@ -46,7 +49,7 @@ def _origin(value: str) -> str:
 
 
 def _queue(value: str) -> str:
-    if not _QUEUE.fullmatch(value):
+    if not _QUEUE.fullmatch(value) or _NO_QUEUES.match(value):
         raise ValueError(
             "not the address of a queue: write https://, the storage account's host and the name of the queue, such as "
             '"https://contoso.queue.core.windows.net/keyvault-events"; no query: byokd shows a token, no signature'
@@ -210,9 +213,15 @@ class EventGridSettings(Group):
 
 
 def flaw_of_queues(queues: Mapping[str, SourceSettings], identities: Mapping[str, IdentitySettings]) -> str | None:
-    """Say which queues name an identity that is not there, or one that needs to be told a tenant; None: none does."""
+    """Say which queues cannot be read: twice named, by no identity, or by one that needs to be told a tenant."""
     wrong = []
+    readers: dict[str | None, str] = {}
     for name, source in queues.items():
+        if (other := readers.setdefault(source.queue, name)) != name:
+            wrong.append(
+                f"[event_grid.sources.{name}] queue: {other} reads it already, and each message comes to one of them: "
+                "let one source have the vaults of both"
+            )
         identity = identities.get(source.identity or "")
         if identity is None:
             there = ", ".join(identities) or "none"

@@ -33,10 +33,13 @@ def _duration(value: object) -> timedelta:
     seconds = float(match["number"]) * _UNITS[match["unit"]]
     if seconds > MOST_DURATION.total_seconds():
         raise ValueError(f'too long: a duration is at most "{MOST_DURATION.days} d"')
-    duration = timedelta(seconds=seconds)
-    if not duration:
+    return timedelta(seconds=seconds)
+
+
+def _longer_than_nothing(value: timedelta) -> timedelta:
+    if not value:
         raise ValueError("a duration must be longer than nothing")
-    return duration
+    return value
 
 
 def _suffix(value: str) -> str:
@@ -124,7 +127,8 @@ def _switch(value: object) -> object:
 Switch = Annotated[bool, BeforeValidator(_switch)]
 """Nothing else than the two: whoever writes "no" must not be taken for saying yes, nor the other way round."""
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_longer_than_nothing)]
+DurationOrNothing = Annotated[timedelta, BeforeValidator(_duration)]
 Name = Annotated[str, AfterValidator(_name)]
 Guid = Annotated[str, AfterValidator(_guid)]
 StoreUrl = Annotated[str, AfterValidator(_store_url)]

@@ -71,7 +71,10 @@ def _of_accounts(found: Plight) -> Sequence[Finding]:
         (lambda one: one.denied, "Inaccessible: {}"),
         (lambda one: one.suspicion if one.is_held else None, f"with a denial held by the brake: {{}}; {_LIVE}"),
         (lambda one: None if one.is_held else one.suspicion, f"with a suspected denial: {{}}; {_LIVE}"),
-        (lambda one: one.unverified, "unverified: {}; their state is as it was"),
+        (
+            lambda one: None if one.unverified is one.suspicion else one.unverified,
+            "unverified: {}; their state is as it was",
+        ),
     )
     for reason_of, words in kinds:
         reasons = _by_reason(found, reason_of)
@@ -88,6 +91,11 @@ def _by_reason(found: Plight, reason_of: Callable[[AccountsAlike], Reason | None
         if (reason := reason_of(one)) is not None:
             numbers[reason] += one.number
     return numbers
+
+
+def _only_unverified(one: AccountsAlike) -> Reason | None:
+    """Give why they are unverified, unless it is the denial that is told already."""
+    return None if one.unverified is one.suspicion else one.unverified
 
 
 def _is_well(one: AccountsAlike) -> bool:
