@@ -37,6 +37,9 @@ class Looking:
         number = (key or "").removeprefix("k")
         return [WatchId(int(number))] if host.startswith("contoso.") and number.isdigit() else []
 
+    def is_hinted(self, _: WatchId) -> bool:
+        return False
+
     def hint(self, watch: WatchId) -> None:
         self.hinted.setdefault(watch, []).append(now())
 

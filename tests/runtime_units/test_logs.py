@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from byokd.runtime.logs import configure_logs
 
@@ -13,8 +14,9 @@ from byokd.runtime.logs import configure_logs
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     root, server = logging.getLogger(), logging.getLogger("uvicorn.error")
-    handlers, level, filters = root.handlers, root.level, server.filters
+    handlers, level, filters, before = root.handlers, root.level, server.filters, structlog.get_config()
     yield
+    structlog.configure(**before)
     root.handlers, server.filters = handlers, filters
     root.setLevel(level)
 

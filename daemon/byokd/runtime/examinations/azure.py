@@ -81,7 +81,7 @@ def _answering(well: int, *, asked: int, watched: int) -> str:
     words = "answer over verified TLS and name the tenant of their accounts"
     if asked >= watched:
         return f"{well} of {watched} watched vaults {words}"
-    return f"{well} of {asked} vaults that were asked {words}; {watched - asked} more are watched, and were not asked"
+    return f"{well} of {asked} vaults that were asked {words}; {_unasked(watched - asked)}"
 
 
 def _trouble(vault: WatchedVault, greeting: Greeting | None) -> tuple[str, str, bool] | None:
@@ -122,3 +122,7 @@ def _of_clock(greetings: Sequence[Greeting | None]) -> Finding:
     if abs(skew) >= SKEW_BAD:
         return bad(CLOCK, found, hint=hint)
     return warn(CLOCK, found, hint=hint) if abs(skew) >= SKEW_NOTED else ok(CLOCK, found)
+
+
+def _unasked(number: int) -> str:
+    return "1 more is watched, and was not asked" if number == 1 else f"{number} more are watched, and were not asked"
