@@ -106,8 +106,8 @@ def mend_newest(case: Case) -> Remedy:
     """Of `NewestVersionUnusable`."""
     return customer(
         f"mend what the warning says of {version_words(case)}: enable it (first command), or permit wrapKey and "
-        "unwrapKey (second; --ops sets the whole list, so name what else is used); or rotate to a newer one that is fit to wrap "
-        "(third): enabled, within its dates, RSA of 2048, 3072 or 4096 bits, wrapKey and unwrapKey permitted",
+        "unwrapKey (second; --ops sets the whole list, so name what else is used); or rotate to a newer one that is "
+        "fit to wrap (third): enabled, within its dates, RSA of 2048, 3072 or 4096 bits, for wrapKey and unwrapKey",
         attributes(case, "--enabled true"),
         attributes(case, "--ops wrapKey unwrapKey"),
         f"az keyvault key rotate {names(case)}",
