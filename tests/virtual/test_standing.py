@@ -126,5 +126,6 @@ async def test_what_was_learned_of_a_lost_commit_outlives_the_next_commit(world:
         vault.strike(RefusalKind.NETWORK_BLOCKED)
         await look(world, key, seconds=20)
         found = await verdict(world, key)
-        assert found.unverified.reason is Reason.THROTTLED  # that was committed; the denials after it do not count yet
+        # The silence was committed, and then the denials, which do not count yet.
+        assert (found.unverified.told, found.unverified.reason) == (False, Reason.NETWORK_BLOCKED)
         assert (found.outcome, found.suspicion.reason) == (Outcome.USABLE, Reason.NETWORK_BLOCKED)

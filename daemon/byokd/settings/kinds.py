@@ -36,10 +36,11 @@ def _duration(value: object) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _longer_than_nothing(value: timedelta) -> timedelta:
-    if not value:
+def _longer_than_nothing(value: object) -> timedelta:
+    duration = _duration(value)
+    if not duration and not isinstance(value, timedelta):
         raise ValueError("a duration must be longer than nothing")
-    return value
+    return duration
 
 
 def _suffix(value: str) -> str:
@@ -127,7 +128,7 @@ def _switch(value: object) -> object:
 Switch = Annotated[bool, BeforeValidator(_switch)]
 """Nothing else than the two: whoever writes "no" must not be taken for saying yes, nor the other way round."""
 
-Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_longer_than_nothing)]
+Duration = Annotated[timedelta, BeforeValidator(_longer_than_nothing)]
 DurationOrNothing = Annotated[timedelta, BeforeValidator(_duration)]
 Name = Annotated[str, AfterValidator(_name)]
 Guid = Annotated[str, AfterValidator(_guid)]
