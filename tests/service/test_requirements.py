@@ -44,8 +44,9 @@ async def until_warned(stage: Stage, *kinds: str) -> None:
 
 
 def told(stage: Stage, *, since: int) -> list[str]:
-    of_keys = [one for one in stage.watcher.heard[since:] if "/keys/" in one.topic]
-    return sorted(one.type.removeprefix("byokd.key.") for one in of_keys)
+    """What was told of keys, once for each event: a daemon that dies sends again what it has not noted as sent."""
+    of_keys = {one.event["id"]: one for one in stage.watcher.heard[since:] if "/keys/" in one.topic}
+    return sorted(one.type.removeprefix("byokd.key.") for one in of_keys.values())
 
 
 async def asked_of_arm(stage: Stage) -> dict[str, int]:
