@@ -98,7 +98,9 @@ def test_wrap_key_that_was_taken_from_the_current_version_is_told_once_and_costs
     on = watch(pinned=pinned)
     assert seen_with(on, facts()).warnings == ()
     lost = seen_with(on, facts(operations=UNWRAP_ALONE))
-    assert [found.kind for found in lost.warnings] == [WarningKind.WRAP_NOT_PERMITTED]
+    (warning,) = lost.warnings
+    assert (warning.kind, warning.version) == (WarningKind.WRAP_NOT_PERMITTED, V1)
+    assert warning.message == "the key operations lack wrapKey; it still unwraps, but cannot wrap"
     assert [event.type for event in lost.events] == [EventType.KEY_WRAP_NOT_PERMITTED]
     assert lost.verdicts == {}
     on = replace(on, warnings=lost.warnings)
@@ -132,7 +134,7 @@ def test_an_expired_or_early_version_stays_so_while_nobody_can_tell(kind: Warnin
     assert seen_with(on, None).warnings == seen_with(on, facts(), probe=silent()).warnings == on.warnings
 
 
-@pytest.mark.parametrize("newest", [None, silent()])
+@pytest.mark.parametrize("newest", [None, silent(), refused(RefusalKind.NOT_FOUND)])
 def test_new_versions_stay_unseen_while_nobody_can_tell(newest: FactsAnswer | None) -> None:
     on = replace(watch(), warnings=seen_with(watch(), NO).warnings)
     assert [found.kind for found in on.warnings] == [WarningKind.NEW_VERSIONS_UNSEEN]
