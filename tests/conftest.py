@@ -4,6 +4,7 @@ BYOKD_TESTS_REQUIRE_REAL=1 makes a missing part a failure instead.
 """
 
 import asyncio
+import logging
 import os
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -73,6 +74,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         terminalreporter.section("real parts that are missing")
     for name, count in sorted(missing.items()):
         terminalreporter.write_line(f"not run: {name} ({count} tests): {PARTS[name].how_to_get_it}")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """What one test lets be logged is not what the next one meets."""
+    before = logging.getLogger().level
+    yield
+    assert logging.getLogger().level == before
 
 
 @pytest.fixture(scope="session")

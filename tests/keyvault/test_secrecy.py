@@ -16,13 +16,13 @@ PLAINTEXT = b"the plaintext of an account key!"
 @pytest.fixture
 def every_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     """All loggers at DEBUG, those too that set a level of their own."""
+    caplog.set_level(logging.DEBUG)  # before the rest: it puts back what it met
     levels = {}
     for name in [None, *logging.root.manager.loggerDict]:
         logger = logging.getLogger(name)
         levels[logger] = (logger.level, logger.disabled, logger.propagate)
         logger.setLevel(logging.DEBUG)
         logger.disabled, logger.propagate = False, True
-    caplog.set_level(logging.DEBUG)
     yield caplog
     for logger, (level, disabled, propagate) in levels.items():
         logger.setLevel(level)
