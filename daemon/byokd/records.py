@@ -1,5 +1,6 @@
 """What the store takes and gives: values of several rows, each a snapshot of one moment."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -160,6 +161,7 @@ class OutboxRow:
     Attributes:
         number: the order of commitment within its stream; rows of one stream are published in this order.
         stream: topic below the prefix, without `/events`: `accounts/...`, `keys/...` or `service`.
+        document: the CloudEvents data as JSON text in ASCII, as it was recorded and signed.
         retained: what becomes of the stream's retained state (`keep` for streams without one).
     """
 
@@ -168,8 +170,14 @@ class OutboxRow:
     stream: str
     type: str
     time: datetime
-    data: Mapping[str, JsonValue]
+    document: str
     retained: "Retained"
+
+    @property
+    def data(self) -> Mapping[str, JsonValue]:
+        """The CloudEvents data."""
+        data: dict[str, JsonValue] = json.loads(self.document)
+        return data
 
 
 class Retained(StrEnum):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.sql import SqlStore
 from byokd.adapters.sql.chain import Recorder, append
+from byokd.adapters.sql.columns import encode_document
 from byokd.adapters.sql.rows import Values
 from byokd.ports import BusMessage, Store, StoreUnavailableError
 from byokd.records import OutboxRow, Retained
@@ -49,7 +50,7 @@ _numbers = count(1)
 
 def row(stream: str = "accounts/a", *, retained: Retained = Retained.SET, **data: str | int | None) -> OutboxRow:
     number = next(_numbers)
-    return OutboxRow(number, f"id-{number}", stream, "byokd.account.updated", TIME, data, retained)
+    return OutboxRow(number, f"id-{number}", stream, "byokd.account.updated", TIME, encode_document(data), retained)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,17 @@
 import json
+from dataclasses import replace
 from urllib.parse import urlsplit
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bus.support import PREFIX, TIME, row
+from byokd.adapters.sql.columns import encode_document
 from byokd.ports import BusMessage
 from byokd.records import OutboxRow, Retained
 from byokd.runtime.envelope import (
     DaemonStatus,
+    cloud_event,
     daemon_message,
     messages,
     presence_client_id,
@@ -16,7 +22,7 @@ STREAM = "accounts/00000000-0000-0000-0000-000000000001/media-group/contoso"
 
 
 def test_an_event_is_a_cloud_event_in_structured_json() -> None:
-    draft = OutboxRow(7, "id-7", STREAM, "byokd.account.created", TIME, {"state": "Accessible"}, Retained.KEEP)
+    draft = OutboxRow(7, "id-7", STREAM, "byokd.account.created", TIME, '{"state":"Accessible"}', Retained.KEEP)
     (event,) = messages(draft, prefix=PREFIX)
     assert (event.topic, event.retain) == (f"{PREFIX}/{STREAM}/events", False)
     assert json.loads(event.payload) == {
@@ -49,9 +55,17 @@ def test_a_deleted_stream_is_emptied_after_its_last_event() -> None:
     assert state == BusMessage(f"{PREFIX}/accounts/a/state", b"", retain=True)
 
 
-def test_text_is_utf_8() -> None:
-    (event,) = messages(row(retained=Retained.KEEP, message="gelöscht"), prefix=PREFIX)
-    assert "gelöscht".encode() in event.payload
+_texts = st.text(st.characters(exclude_categories=()))
+
+
+@given(st.dictionaries(_texts, st.none() | st.integers() | _texts))
+def test_what_is_sent_is_what_was_signed_and_reads_as_what_was_told(data: dict[str, str | int | None]) -> None:
+    told = replace(row(retained=Retained.KEEP), document=encode_document(data))
+    (event,) = messages(told, prefix=PREFIX)
+    assert event.payload.isascii()
+    assert event.payload.endswith(b',"data":' + told.document.encode() + b"}")
+    assert json.loads(event.payload) == cloud_event(told, prefix=PREFIX)
+    assert json.loads(event.payload)["data"] == data
 
 
 def test_a_daemon_tells_whether_it_is_there() -> None:

@@ -46,7 +46,7 @@ def change(account: int, sequence: int, state: str, *, incarnation: str = "one",
         state=state,
         reason=None,
     )
-    return OutboxRow(made.number, made.id, made.stream, _type(deleted=deleted), made.time, made.data, made.retained)
+    return OutboxRow(made.number, made.id, made.stream, _type(deleted=deleted), made.time, made.document, made.retained)
 
 
 def _type(*, deleted: bool) -> str:

@@ -3,6 +3,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import select
 
+from byokd.adapters.sql.columns import encode_document
 from byokd.adapters.sql.tables import events
 from byokd.domain.vocabulary import EventType
 from byokd.ports import StaleError
@@ -20,7 +21,7 @@ async def test_what_was_committed_waits_to_be_published(stage: Stage) -> None:
         stream=account.id.topic,
         type=EventType.ACCOUNT_CREATED,
         time=START,
-        data=stored.data,
+        document=encode_document(stored.data),
         retained=Retained.SET,
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, TenantId, WatchId, WrappingVersionId
 from byokd.domain.verdict import Verdict
@@ -175,8 +176,9 @@ def state_message(verdict: Verdict) -> str:
     return f"{words}, but that could not be verified since {instant(unverified.since)}: {unverified.reason}"
 
 
+@lru_cache(maxsize=256)
 def instant(time: datetime) -> str:
-    """Write an aware time as RFC 3339 in UTC with milliseconds."""
+    """Write an aware time as RFC 3339 in UTC with milliseconds. Kept, because many accounts follow one verdict."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 BEGINNING: Final = bytes(32)
@@ -119,8 +120,9 @@ def event_bytes(*fields: object) -> bytes:
     return _EVENT + b"".join(map(_field, fields))
 
 
+@lru_cache(maxsize=256)
 def moment(time: datetime) -> str:
-    """Give a time as it is signed: RFC 3339 in UTC, to the microsecond."""
+    """Give a time as it is signed: RFC 3339 in UTC, to the microsecond. Kept, because many events have one time."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 

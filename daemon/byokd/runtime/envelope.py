@@ -30,7 +30,7 @@ def messages(row: OutboxRow, *, prefix: str) -> tuple[BusMessage, ...]:
     The same row gives the same bytes, whoever sends it and however often: `source` and `id` name the event.
     """
     topic = f"{prefix}/{row.stream}"
-    payload = _encoded(cloud_event(row, prefix=prefix))
+    payload = _encoded(_of_row(row, prefix=prefix), row.document)
     event = BusMessage(f"{topic}/events", payload, retain=False)
     match row.retained:
         case Retained.KEEP:
@@ -43,7 +43,7 @@ def messages(row: OutboxRow, *, prefix: str) -> tuple[BusMessage, ...]:
 
 def cloud_event(row: OutboxRow, *, prefix: str) -> dict[str, JsonValue | Mapping[str, JsonValue]]:
     """Give an event as it is sent to the bus."""
-    return _envelope(row.id, row.type, source=prefix, subject=row.stream, time=instant(row.time), data=row.data)
+    return {**_of_row(row, prefix=prefix), "data": row.data}
 
 
 def daemon_message(status: DaemonStatus, *, prefix: str, instance: str, version: str, event_id: str) -> BusMessage:
@@ -52,24 +52,16 @@ def daemon_message(status: DaemonStatus, *, prefix: str, instance: str, version:
     It has no `time`: as a Will it is written long before it is sent.
     """
     subject = f"daemons/{instance}"
-    payload = _encoded(
-        _envelope(
-            event_id,
-            f"byokd.daemon.{status}",
-            source=prefix,
-            subject=subject,
-            time=None,
-            data={"status": str(status), "instance": instance, "version": version},
-        )
-    )
+    attributes = _attributes(event_id, f"byokd.daemon.{status}", source=prefix, subject=subject, time=None)
+    payload = _encoded(attributes, _encode({"status": str(status), "instance": instance, "version": version}))
     return BusMessage(f"{prefix}/{subject}/status", payload, retain=True)
 
 
 def trial_message(topic: str, *, prefix: str, name: str) -> BusMessage:
     """Give a message that shows whether a topic is taken. Nothing retains it, and its type tells to ignore it."""
     subject = topic.removeprefix(f"{prefix}/").rpartition("/")[0]
-    event = _envelope(name, TRIAL, source=prefix, subject=subject, time=None, data={"from": name})
-    return BusMessage(topic, _encoded(event), retain=False)
+    attributes = _attributes(name, TRIAL, source=prefix, subject=subject, time=None)
+    return BusMessage(topic, _encoded(attributes, _encode({"from": name})), retain=False)
 
 
 def publisher_client_id(prefix: str) -> str:
@@ -82,9 +74,12 @@ def presence_client_id(prefix: str, instance: str) -> str:
     return f"byokd-presence-{prefix.replace('/', '-')}-{instance}"
 
 
-def _envelope(
-    event_id: str, event_type: str, *, source: str, subject: str, time: str | None, data: Mapping[str, JsonValue]
-) -> dict[str, JsonValue | Mapping[str, JsonValue]]:
+def _of_row(row: OutboxRow, *, prefix: str) -> dict[str, JsonValue]:
+    return _attributes(row.id, row.type, source=prefix, subject=row.stream, time=instant(row.time))
+
+
+def _attributes(event_id: str, event_type: str, *, source: str, subject: str, time: str | None) -> dict[str, JsonValue]:
+    """Give everything but the data."""
     return {
         "specversion": "1.0",
         "id": event_id,
@@ -93,9 +88,9 @@ def _envelope(
         "subject": subject,
         **({} if time is None else {"time": time}),
         "datacontenttype": "application/json",
-        "data": dict(data),
     }
 
 
-def _encoded(event: Mapping[str, JsonValue | Mapping[str, JsonValue]]) -> bytes:
-    return _encode(event).encode()
+def _encoded(attributes: Mapping[str, JsonValue], data: str) -> bytes:
+    """Put the data's own text behind its attributes: what is sent is what was signed, byte for byte."""
+    return f'{_encode(attributes)[:-1]},"data":{data}}}'.encode()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, delete, exists, func, select, type_coerce, update
 
 from byokd.adapters.sql import chain
 from byokd.adapters.sql.chain import Recorder
@@ -22,7 +22,12 @@ SERVICE = "service"
 BATCH = 500
 """Numbers in one statement; databases bound the parameters of a statement."""
 
-COLUMNS = [events.c[name] for name in ("number", "id", "stream", "type", "time", "data", "retained")]
+COLUMNS = [
+    *(events.c[name] for name in ("number", "id", "stream", "type", "time", "retained")),
+    type_coerce(events.c.data, Text).label("document"),
+]
+"""What `outbox_row` reads."""
+
 _UNPUBLISHED = (
     select(*COLUMNS)
     .where(events.c.published_at.is_(None), events.c.number > bindparam("after"))
@@ -126,7 +131,7 @@ def unpublished(connection: Connection, *, after: int, limit: int) -> Sequence[O
 
 def outbox_row(row: AnyRow) -> OutboxRow:
     """Read an event."""
-    return OutboxRow(row.number, row.id, row.stream, row.type, row.time, row.data, Retained(row.retained))
+    return OutboxRow(row.number, row.id, row.stream, row.type, row.time, row.document, Retained(row.retained))
 
 
 def mark_published(connection: Connection, numbers: Sequence[int], *, now: datetime) -> None:
