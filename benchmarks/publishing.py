@@ -28,6 +28,7 @@ from benchmarks.scene import (
     Figures,
     Scene,
     all_followed,
+    all_published,
     commit,
     copy_account,
     figure,
@@ -80,7 +81,7 @@ async def _round(scene: Scene, sample: list[BusMessage]) -> tuple[float, float, 
         begun = time.perf_counter()
         await commit(scene, Outcome.DENIED)
         closed = time.perf_counter() - begun
-        await until(lambda: all_followed(scene))
+        await until(lambda: all_published(scene))
         await _published(scene)
         told = time.perf_counter() - begun
     print(

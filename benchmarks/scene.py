@@ -81,6 +81,11 @@ async def copy_account(
         await store.create_account(spec, placement, incarnation=ids.new(), now=now)
 
 
+async def all_published(scene: Scene) -> bool:
+    """Whether every account has followed and everything is acknowledged. Cheap: it is asked often."""
+    return not await scene.wired.store.unpublished(after=0, limit=1) and await all_followed(scene)
+
+
 async def all_followed(scene: Scene) -> bool:
     """Whether every account has followed the verdict."""
     watch, last = await scene.watch(), await scene.wired.store.account(scene.spec(ACCOUNTS - 1).id)
