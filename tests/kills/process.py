@@ -10,7 +10,7 @@ from typing import Any
 
 from byokd.cli import main as command_line
 from byokd.cli import serving
-from byokd.runtime import follower, housekeeper, marker, observer, resealer, rewrapper, scheduler
+from byokd.runtime import due_keeping, follower, housekeeper, marker, observer, resealer, rewrapper
 from byokd.runtime.wiring import Outside, Service, Wired, wire
 from byokd.settings import Settings
 from kills.plants import PLANTS
@@ -46,7 +46,7 @@ def run(order: dict[str, Any]) -> None:
         (observer, "INTERVAL"),
         (resealer, "POLL"),
         (rewrapper, "POLL"),
-        (scheduler, "FLUSH_INTERVAL"),
+        (due_keeping, "FLUSH_INTERVAL"),
     ):
         assert hasattr(module, name)
         setattr(module, name, _SOON)

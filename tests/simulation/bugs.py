@@ -97,7 +97,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
         Plant("runtime.checker", "Checker.check", "self._fresh_keys if suspected else self._keys", "self._keys"),
     ),
     "unknown-outcome-not-read-again": (
-        Plant("runtime.scheduler", "Scheduler._make_sure", "if entry.outcome_unknown:", "if False:"),
+        Plant("runtime.roll_call", "RollCall.make_sure", "if entry.outcome_unknown:", "if False:"),
     ),
     "lost-hint-during-check": (
         Plant(

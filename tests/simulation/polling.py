@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 SELDOM = {
+    "due_keeping.FLUSH_INTERVAL": 60.0,
     "observer.INTERVAL": 120.0,
     "publisher.POLL": 30.0,
     "follower.POLL": 20.0,
     "own_faults.INTERVAL": 30.0,
     "rewrapper.POLL": 20.0,
-    "scheduler.FLUSH_INTERVAL": 60.0,
 }
 """Constants of the runtime, and their values in seconds. Nothing but how soon something is noticed rests on them."""
 

@@ -132,5 +132,5 @@ async def test_nothing_is_kept_of_a_vault_that_nobody_uses_any_more(make_world: 
         assert not scheduler._roster.hosts
         await checking
         await asyncio.sleep(MINUTE)
-        assert (list(scheduler._running), scheduler._unwritten) == ([], set())
+        assert (list(scheduler._turns.running), scheduler._dues._changed) == ([], set())
         assert scheduler._line.next_due() is None, "it is not checked again"

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -69,6 +69,18 @@ class Entry:
         if self.askers:
             return DetectedBy.OPERATOR
         return DetectedBy.HINT if followed or echoed else DetectedBy.POLL
+
+    def dismiss(self) -> None:
+        """Tell who waits for a check that there will be none."""
+        askers, self.askers = self.askers, []
+        answer(askers, None)
+
+
+def answer(askers: Iterable["asyncio.Future[Checked | None]"], checked: Checked | None) -> None:
+    """Tell those who still wait what a check found; None: there was none."""
+    for asker in askers:
+        if not asker.done():
+            asker.set_result(checked)
 
 
 def is_suspected(watch: Watch) -> bool:
