@@ -10,7 +10,7 @@ from typing import Any
 from byokd.domain.identifiers import AccountId
 from byokd.ports import Store
 from byokd.records import OutboxRow, Resealed, Rewrapped, WrappedKey
-from byokd.runtime.wiring import Outside
+from byokd.runtime.outside import Outside
 from byokd.settings import Settings
 
 

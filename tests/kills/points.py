@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from byokd.runtime.wiring import Outside
+from byokd.runtime.outside import Outside
 
 HARMLESS = frozenset({"clock", "randomness", "ids", "vault_times"})
 """Ports that touch nothing outside the process."""

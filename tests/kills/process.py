@@ -11,7 +11,8 @@ from typing import Any
 from byokd.cli import main as command_line
 from byokd.cli import serving
 from byokd.runtime import due_keeping, follower, housekeeper, marker, observer, resealer, rewrapper
-from byokd.runtime.wiring import Outside, Service, Wired, wire
+from byokd.runtime.outside import Outside
+from byokd.runtime.wiring import Service, Wired, wire
 from byokd.settings import Settings
 from kills.plants import PLANTS
 from kills.points import Gate, Orders, guarded

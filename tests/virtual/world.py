@@ -30,8 +30,10 @@ from byokd.ports import Auditor, BusMessage, BusUnavailableError, Ids, KeyTarget
 from byokd.ports.queues import EventQueue
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.daemon import Daemon
+from byokd.runtime.outside import Outside, Unregistered
 from byokd.runtime.registrar import Action
-from byokd.runtime.service import Outside, Service, Unregistered
+from byokd.runtime.service import Service
+from byokd.runtime.tasks import daemon_over
 from byokd.settings import Settings
 from store.builders import CountingIds, finish
 from store.memory import empty_inline
@@ -286,7 +288,7 @@ class World:
         async def prepare() -> None:
             await self.store.ping()
 
-        self._daemon = self._service.daemon(self._stop, prepare=prepare, always=[], closing=[])
+        self._daemon = daemon_over(self._service, self._stop, prepare=prepare, always=[], closing=[])
         self._running = asyncio.create_task(self._daemon.run(), name="daemon")
         await asyncio.sleep(0.001)
 
@@ -302,7 +304,7 @@ class World:
 
         self.settings = settings or self.settings
         before, successor = self.service, self._new_service(self.service)
-        daemon = successor.daemon(self._stop, prepare=prepare, always=[], closing=[])
+        daemon = daemon_over(successor, self._stop, prepare=prepare, always=[], closing=[])
         await before.hand_over(self._daemon, successor, daemon)
         self._service = successor
 

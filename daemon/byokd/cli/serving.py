@@ -28,6 +28,7 @@ from byokd.runtime.private_memory import keep_memory_private
 from byokd.runtime.reloading import ChangeRefusedError, Reloader
 from byokd.runtime.service import Service
 from byokd.runtime.service_manager import Watchdog
+from byokd.runtime.tasks import daemon_over
 from byokd.runtime.wiring import Wired, rewire, wire
 from byokd.settings import Settings
 
@@ -171,7 +172,8 @@ class _Process:
         await ways_before.aclose()
 
     def _daemon_of(self, service: Service) -> Daemon:
-        return service.daemon(
+        return daemon_over(
+            service,
             self._stop,
             prepare=self._prepare,
             always=self._always,

@@ -1,54 +1,36 @@
 """The service: the parts of the runtime, joined over one filled set of ports, and how one service succeeds another."""
 
-import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
 
 from byokd.domain.identifiers import WatchId
-from byokd.domain.properties import VaultProperties
-from byokd.domain.verdict import Policy
-from byokd.ports import (
-    AccountCipher,
-    Bus,
-    Clock,
-    Ids,
-    KeyService,
-    KeyTarget,
-    Randomness,
-    Sealer,
-    ServiceManager,
-    Store,
-    VaultRegistry,
-)
-from byokd.ports.deliveries import DeliveryTokens
-from byokd.ports.queues import EventQueue
+from byokd.ports import KeyService
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.admission import Admission
 from byokd.runtime.auditing import Auditing
 from byokd.runtime.brake import Brakeman
 from byokd.runtime.checker import Checker
-from byokd.runtime.daemon import GOODBYE, Body, Daemon, Farewell, NamedTask
+from byokd.runtime.daemon import Daemon
 from byokd.runtime.damages import Damages
-from byokd.runtime.doubts import DoubtingKeys, Doubts
+from byokd.runtime.doubts import Doubts
 from byokd.runtime.explaining import Explainer
 from byokd.runtime.follower import Follower
-from byokd.runtime.health import Component, Health
 from byokd.runtime.hinting import Hints
 from byokd.runtime.housekeeper import Housekeeper
+from byokd.runtime.inheritance import Inheritance
 from byokd.runtime.layers import Layers
-from byokd.runtime.metrics import Metrics
 from byokd.runtime.observer import Observer
-from byokd.runtime.own_faults import HeardKeys, OwnFaults, VaultTimes
+from byokd.runtime.outside import Outside
 from byokd.runtime.plaintext import PlaintextKeys
+from byokd.runtime.policy import policy
 from byokd.runtime.presence import Presence
 from byokd.runtime.publisher import Publisher
 from byokd.runtime.queue_reader import QueueReader
 from byokd.runtime.queue_standings import QueueStandings
-from byokd.runtime.rationing import Priority, Rations
+from byokd.runtime.rationing import Priority
 from byokd.runtime.registrar import Registrar
 from byokd.runtime.repairing import Repairer
 from byokd.runtime.requirements import Requirements
@@ -56,79 +38,24 @@ from byokd.runtime.resealer import Resealer
 from byokd.runtime.rewrapper import Rewrapper
 from byokd.runtime.scheduler import Scheduler
 from byokd.runtime.second_opinions import SecondOpinions
-from byokd.runtime.service_keys import HeardSealer, prove_service_keys
+from byokd.runtime.service_keys import HeardSealer
 from byokd.runtime.service_manager import Reporter
-from byokd.runtime.sightings import Sightings
-from byokd.runtime.standing import Standing
-from byokd.runtime.tailing import Tailing
 from byokd.runtime.unwrapping import LiveUnwraps
 from byokd.runtime.values import ProtectedValues
+from byokd.runtime.vault_ways import VaultWays
 from byokd.runtime.verifying import Verifier
-from byokd.settings import BrakeSettings, CheckSettings, Settings
+from byokd.settings import Settings
 
 VERSION: Final = version("byokd")
 """Of the code that runs: what is installed may be exchanged underneath it."""
 
 
-class Unregistered:
-    """No registry: of no vault anything is told. See `VaultRegistry`."""
-
-    async def vault(self, target: KeyTarget, *, subscription: str) -> VaultProperties | None:  # noqa: ARG002 - the port's
-        """Tell nothing."""
-        return None
-
-
-class Unbelieving:
-    """Believes no token. See `DeliveryTokens`."""
-
-    async def are_from(self, token: str, **wanted: str) -> bool:  # noqa: ARG002 - the port's
-        """Deny it."""
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """The ports, filled. Tests fill them otherwise; nothing else differs.
-
-    Attributes:
-        probe_keys: for routine looks at healthy keys.
-        keys: for everything that changes something: registering, rewrapping.
-        fresh_keys: like `keys`, but every call opens a connection of its own: for confirming denials.
-        manager: who started the daemon.
-        vault_times: who tells what time the vaults say it is.
-        registry: what Azure itself tells of vaults.
-        delivery_tokens: who judges the tokens of deliveries.
-        event_queues: those that Event Grid delivers to, by the name of their source.
-    """
-
-    store: Store
-    probe_keys: KeyService
-    keys: KeyService
-    fresh_keys: KeyService
-    sealer: Sealer
-    cipher: AccountCipher
-    bus: Bus
-    clock: Clock
-    randomness: Randomness
-    ids: Ids
-    manager: ServiceManager
-    vault_times: VaultTimes = field(default_factory=VaultTimes)
-    registry: VaultRegistry = field(default_factory=Unregistered)
-    delivery_tokens: DeliveryTokens = field(default_factory=Unbelieving)
-    event_queues: Mapping[str, EventQueue] = field(default_factory=dict)
-
-
 class Service:
     """The runtime over one filled set of ports."""
 
-    health: Health
-    metrics: Metrics
-    sightings: Sightings
-    standing: Standing
+    inheritance: Inheritance
     publisher: Publisher
     presence: Presence
-    tailing: Tailing
-    rations: Rations
 
     def __init__(self, settings: Settings, outside: Outside, *, before: "Service | None" = None) -> None:
         """Join the parts; nothing runs yet.
@@ -136,62 +63,41 @@ class Service:
         Args:
             settings: what to go by.
             outside: what to work on.
-            before: the service that this one succeeds in the same process. Health and numbers go over to it, and so do
+            before: the service that this one succeeds in the same process. Its inheritance goes over to it, and so do
                 the connections to the bus while the settings for it are the same.
         """
         self.settings = settings
         self.outside = outside
         self.clock = outside.clock
         self.store = outside.store
-        self.health = Health(outside.clock) if before is None else before.health
-        self.metrics = Metrics() if before is None else before.metrics
+        self._inherit(before)
         self.sealer = HeardSealer(outside.sealer, self.health)
         self.doubts = Doubts(outside.clock, memory=settings.values.max_plaintext_age)
-        self.sightings = Sightings() if before is None else before.sightings
-        share = settings.vaults.quota_share
-        rations = Rations(share, clock=outside.clock, metrics=self.metrics) if before is None else before.rations
-        self.rations = rations.with_share(share)
-        self._join_own_faults(before)
-        self.keys = self._keys_for(Priority.USE)
-        self.standing = Standing(outside.clock) if before is None else before.standing
-        if before is None or before.settings.mqtt != settings.mqtt:
-            self._join_bus()
-        else:
-            self.publisher, self.presence = before.publisher, before.presence
+        self.ways = VaultWays(outside, self.own_faults, self.inheritance.rations, self.doubts)
+        self.keys = self.ways.for_work(Priority.USE)
+        self._join_bus(before)
         self._join_brake()
         self._join_watching()
+        self._join_hearing()
         self._join_account_keys()
         self._join_service_keys()
-        self.housekeeper = Housekeeper(self.store, clock=self.clock, retention=settings.store.history_retention)
-        self.auditing = Auditing(
-            self.store, clock=self.clock, interval=settings.store.audit_interval, on_change=self.publisher.notify
-        )
-        self.tailing = Tailing(self.store) if before is None else before.tailing
-        self.observer = Observer(
-            self.store,
-            clock=self.clock,
-            health=self.health,
-            metrics=self.metrics,
-            publisher=self.publisher,
-            absent=lambda: self.presence.problem,
-        )
-        self.observer.census = None if before is None else before.observer.census
-        self.reporter = Reporter(outside.manager, self.clock, health=self.health, observer=self.observer)
+        self._join_upkeep()
+        self._join_telling(before)
 
-    def _keys_for(self, priority: Priority) -> KeyService:
-        return DoubtingKeys(self.rations.of(HeardKeys(self.outside.keys, self.own_faults), priority), self.doubts)
+    def _inherit(self, before: "Service | None") -> None:
+        settings, outside = self.settings, self.outside
+        mine = Inheritance.of_nobody(settings, outside) if before is None else before.inheritance.under(settings)
+        self.inheritance = mine
+        self.health, self.metrics = mine.health, mine.metrics
+        self.sightings, self.standing, self.tailing = mine.sightings, mine.standing, mine.tailing
+        self.own_faults = mine.own_faults
+        outside.vault_times.on_word(self.own_faults.hear_time)
 
-    def _join_own_faults(self, before: "Service | None") -> None:
-        checks = self.settings.checks
-        if before is None:
-            self.own_faults = OwnFaults(self.clock, health=self.health, metrics=self.metrics, checks=checks)
-        else:
-            self.own_faults = before.own_faults
-            self.own_faults.follow(checks)
-        self.outside.vault_times.on_word(self.own_faults.hear_time)
-
-    def _join_bus(self) -> None:
+    def _join_bus(self, before: "Service | None") -> None:
         outside, mqtt = self.outside, self.settings.mqtt
+        if before is not None and before.settings.mqtt == mqtt:
+            self.publisher, self.presence = before.publisher, before.presence
+            return
         self.publisher = Publisher(
             self.store, outside.bus, self.clock, outside.randomness, mqtt, on_published=self.metrics.published.inc
         )
@@ -221,8 +127,8 @@ class Service:
         self.follower = Follower(self.store, clock=self.clock, on_change=self.publisher.notify)
         self.checker = Checker(
             self.store,
-            self.rations.of(HeardKeys(self.outside.probe_keys, self.own_faults), Priority.CHECK),
-            fresh_keys=self.rations.of(HeardKeys(self.outside.fresh_keys, self.own_faults), Priority.CONFIRMATION),
+            self.ways.for_checks(),
+            fresh_keys=self.ways.for_confirmations(),
             clock=self.clock,
             randomness=self.outside.randomness,
             deadline=checks.deadline,
@@ -241,7 +147,10 @@ class Service:
             metrics=self.metrics,
             on_change=self._verdicts_changed,
         )
+        self.brakeman.ask_by(SecondOpinions(self.scheduler, self.clock, apart=checks.confirm_after))
         self.doubts.on_report(self.scheduler.hint_version)
+
+    def _join_hearing(self) -> None:
         self.hints = Hints(
             self.scheduler,
             clock=self.clock,
@@ -262,23 +171,6 @@ class Service:
             )
             for name, source in self.hints.queues.items()
         ]
-        self.explainer = Explainer(
-            self.store,
-            self.sightings,
-            self.scheduler.next_look,
-            clock=self.clock,
-            policy=policy(checks, self.settings.brake),
-            settings=self.settings,
-        )
-        self.requirements = Requirements(
-            self.store,
-            self.outside.registry,
-            clock=self.clock,
-            randomness=self.outside.randomness,
-            settings=self.settings.arm,
-            on_change=self._requirements_changed,
-        )
-        self.brakeman.ask_by(SecondOpinions(self.scheduler, self.clock, apart=checks.confirm_after))
 
     def _join_account_keys(self) -> None:
         outside, rewrap = self.outside, self.settings.rewrap
@@ -286,7 +178,7 @@ class Service:
         self._join_damages()
         self.rewrapper = Rewrapper(
             self.store,
-            self._account_keys(self._keys_for(Priority.REWRAP), rewrap.deadline),
+            self._account_keys(self.ways.for_work(Priority.REWRAP), rewrap.deadline),
             self.damages,
             clock=self.clock,
             settings=rewrap,
@@ -320,7 +212,7 @@ class Service:
             self.store,
             self.keys,
             account_keys,
-            trial_keys=self.rations.of(HeardKeys(outside.keys, self.own_faults), Priority.USE),
+            trial_keys=self.ways.for_trials(),
             registry=outside.registry,
             clock=self.clock,
             randomness=outside.randomness,
@@ -338,8 +230,7 @@ class Service:
         )
 
     def _join_damages(self) -> None:
-        heard = HeardKeys(self.outside.fresh_keys, self.own_faults)
-        fresh = DoubtingKeys(self.rations.of(heard, Priority.USE), self.doubts)
+        fresh = self.ways.for_second_attempts()
         self.damages = Damages(
             self.store,
             fresh,
@@ -373,70 +264,49 @@ class Service:
         self.verifier = Verifier(
             self.store,
             layers,
-            self._keys_for(Priority.VERIFICATION),
+            self.ways.for_work(Priority.VERIFICATION),
             clock=self.clock,
             deadline=self.settings.rewrap.deadline,
             concurrency=self.settings.service_keys.verify_concurrency,
             damages=self.damages,
         )
 
-    def daemon(
-        self, stop: asyncio.Event, *, prepare: Body, always: Sequence[NamedTask], closing: Sequence[Farewell]
-    ) -> Daemon:
-        """Give the daemon over these parts.
-
-        Args:
-            stop: set when it is time to stop.
-            prepare: makes the store usable.
-            always: what runs from the first moment on.
-            closing: what is closed first when stopping.
-        """
-        settings = self.settings.service
-
-        async def prepared() -> None:
-            await prepare()
-            await prove_service_keys(self.store, self.sealer)
-            self.health.show_well(Component.SERVICE_KEYS)
-            await self.store.claim_vaults(settings.instance)
-            await self.observer.observe()
-
-        async def end_checks() -> None:
-            self.scheduler.stop()
-            await self.scheduler.stopped()
-
-        async def drain() -> None:
-            await self.publisher.drain(within=settings.publish_grace)
-
-        return Daemon(
-            prepare=prepared,
-            always=[*always, NamedTask("presence", self.presence.run)],
-            after_start=[
-                NamedTask("publisher", self.publisher.run),
-                NamedTask("follower", self.follower.run),
-                NamedTask("rewrapper", self.rewrapper.run),
-                NamedTask("resealer", self.resealer.run),
-                NamedTask("scheduler", self.scheduler.run),
-                NamedTask("brake", self.brakeman.run),
-                NamedTask("plaintext", self.plaintext.run),
-                NamedTask("observer", self.observer.run),
-                NamedTask("own-faults", self.own_faults.run),
-                NamedTask("housekeeper", self.housekeeper.run),
-                NamedTask("requirements", self.requirements.run),
-                NamedTask("auditing", self.auditing.run),
-                NamedTask("reporter", self.reporter.run),
-                *(NamedTask(f"queue-{reader.name}", reader.run) for reader in self.queue_readers),
-            ],
-            farewells=[
-                *closing,
-                *(Farewell(f"queue-{reader.name}", reader.stop, GOODBYE) for reader in self.queue_readers),
-                Farewell("checks", end_checks, settings.check_grace),
-                Farewell("publish", drain, settings.publish_grace + GOODBYE),
-            ],
-            stop=stop,
-            health=self.health,
+    def _join_upkeep(self) -> None:
+        self.requirements = Requirements(
+            self.store,
+            self.outside.registry,
             clock=self.clock,
             randomness=self.outside.randomness,
+            settings=self.settings.arm,
+            on_change=self._requirements_changed,
         )
+        self.housekeeper = Housekeeper(self.store, clock=self.clock, retention=self.settings.store.history_retention)
+        self.auditing = Auditing(
+            self.store,
+            clock=self.clock,
+            interval=self.settings.store.audit_interval,
+            on_change=self.publisher.notify,
+        )
+
+    def _join_telling(self, before: "Service | None") -> None:
+        self.explainer = Explainer(
+            self.store,
+            self.sightings,
+            self.scheduler.next_look,
+            clock=self.clock,
+            policy=policy(self.settings.checks, self.settings.brake),
+            settings=self.settings,
+        )
+        self.observer = Observer(
+            self.store,
+            clock=self.clock,
+            health=self.health,
+            metrics=self.metrics,
+            publisher=self.publisher,
+            absent=lambda: self.presence.problem,
+        )
+        self.observer.census = None if before is None else before.observer.census
+        self.reporter = Reporter(self.outside.manager, self.clock, health=self.health, observer=self.observer)
 
     def inside(self) -> Mapping[str, object]:
         """Tell what only this process knows of its set-up."""
@@ -479,21 +349,3 @@ class Service:
             self.requirements.soon(watch)
         self.rewrapper.notify()
         self.publisher.notify()
-
-
-def policy(checks: CheckSettings, brake: BrakeSettings) -> Policy:
-    """Give the times that `decide` weighs with."""
-    return Policy(
-        check_interval=checks.interval,
-        check_jitter=checks.jitter,
-        confirm_after=checks.confirm_after,
-        confirm_network_after=checks.confirm_network_after,
-        recheck_first=checks.recheck_first,
-        recheck_most=checks.recheck_most,
-        unverified_after=checks.unverified_after,
-        fail_closed_after=checks.fail_closed_after,
-        flap_window=checks.flap_window,
-        flaps_free=checks.flaps_free,
-        brake_max_hold=brake.max_hold,
-        near_expiry=checks.near_expiry,
-    )

@@ -36,9 +36,10 @@ from byokd.ports.queues import EventQueue
 from byokd.runtime.clock import SystemClock, SystemRandomness, UuidIds
 from byokd.runtime.layers import Layers
 from byokd.runtime.metrics import Metrics
+from byokd.runtime.outside import Outside
 from byokd.runtime.own_faults import VaultTimes
 from byokd.runtime.rationing import Priority, Rations
-from byokd.runtime.service import Outside, Service
+from byokd.runtime.service import Service
 from byokd.runtime.service_keys import refuse_other_keys
 from byokd.runtime.verifying import Verifier
 from byokd.settings import Settings
