@@ -155,7 +155,7 @@ def test_a_database_server_can_be_named(url: str) -> None:
 
 
 def test_postgresql_without_its_driver_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("byokd.settings.find_spec", lambda _: None)
+    monkeypatch.setattr("byokd.settings.store.find_spec", lambda _: None)
     (said,) = mistakes(None, {"BYOKD_STORE__URL": "postgresql://db/byokd"})
     assert "pip install 'byokd[postgresql]'" in said
     assert read_settings(None, {}).store.path is not None
