@@ -5,8 +5,9 @@ import sqlite3
 import uuid
 
 from byokd.adapters.sql.chain import Recorder
+from byokd.adapters.sql.opening import open_inline
 from byokd.adapters.sql.runners import InlineRunner
-from byokd.adapters.sql.store import SqlStore, open_inline
+from byokd.adapters.sql.store import SqlStore
 from byokd.ports import Auditor, Ids
 from store.builders import CountingIds
 from store.builders import auditor as any_auditor

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from byokd.adapters.sql import SqlStore, open_inline, open_sqlite, upgrade_database
-from byokd.adapters.sql.store import database_status, sqlite_store
+from byokd.adapters.sql.opening import database_status, sqlite_store
 from byokd.ports import StoreUnavailableError
 from store.builders import CountingIds, Stage, auditor
 from store.conftest import settings_for

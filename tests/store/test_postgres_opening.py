@@ -6,8 +6,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from byokd.adapters.sql import open_postgres, schema, upgrade_database
+from byokd.adapters.sql.opening import database_status, store_for
 from byokd.adapters.sql.postgres import conninfo
-from byokd.adapters.sql.store import database_status, store_for
 from byokd.ports import StoreUnavailableError
 from parts.certificates import server_files
 from parts.postgresql import PostgreSQL

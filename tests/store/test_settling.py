@@ -50,7 +50,7 @@ async def test_superseded_wraps_are_erased_when_they_are_old_enough(stage: Stage
 async def test_many_wraps_are_erased_a_few_at_a_time_and_all_in_the_end(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("byokd.adapters.sql.store.SETTLE_BATCH", 2)
+    monkeypatch.setattr("byokd.adapters.sql.account_key_store.SETTLE_BATCH", 2)
     for number in range(1, 6):
         await stage.create(number)
     await stage.adopt(2)

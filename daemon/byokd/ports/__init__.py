@@ -4,6 +4,7 @@ from byokd.ports.bus import Bus, BusMessage, BusRefusedError, BusSession, BusSil
 from byokd.ports.identity import ConsentWithdrawnError, TokenUnavailableError
 from byokd.ports.machine import Clock, Ids, Randomness, ServiceManager
 from byokd.ports.registry import VaultRegistry
+from byokd.ports.sealed import SealedStore
 from byokd.ports.sealing import (
     AccountCipher,
     Auditor,
@@ -18,7 +19,6 @@ from byokd.ports.sealing import (
 from byokd.ports.store import (
     ExistsError,
     IdentityTakenError,
-    SealedStore,
     StaleError,
     Store,
     StoreUnavailableError,

@@ -12,8 +12,8 @@ from byokd.ports.brake import BrakeReport
 from byokd.ports.bus import Bus
 from byokd.ports.machine import Clock
 from byokd.ports.queues import EventQueue
+from byokd.ports.sealed import SealedStore
 from byokd.ports.sealing import Sealer
-from byokd.ports.store import SealedStore
 from byokd.records import Failing
 
 

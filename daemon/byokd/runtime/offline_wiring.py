@@ -9,7 +9,7 @@ from byokd.adapters.sealing.auditor import HmacAuditor
 from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.place import key_directory
 from byokd.adapters.sql.audit import Audit, export, reading
-from byokd.adapters.sql.store import database_status, upgrade_database
+from byokd.adapters.sql.opening import database_status, upgrade_database
 from byokd.domain.chain import Heads, KnownHead
 from byokd.records import SignedEvent
 from byokd.runtime.clock import SystemClock

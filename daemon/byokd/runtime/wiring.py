@@ -25,8 +25,9 @@ from byokd.adapters.sealing.key_files import FileServiceKeys
 from byokd.adapters.sealing.place import key_directory
 from byokd.adapters.sealing.sealer import AesGcmSealer
 from byokd.adapters.sql.inspection import inspect_store
+from byokd.adapters.sql.opening import store_for
 from byokd.adapters.sql.read_only import read_only_store
-from byokd.adapters.sql.store import SqlStore, store_for
+from byokd.adapters.sql.store import SqlStore
 from byokd.adapters.systemd.notifier import SystemdNotifier
 from byokd.domain.identifiers import TenantId
 from byokd.ports import Clock, KeyService, VaultRegistry

@@ -3,17 +3,13 @@
 from datetime import datetime
 
 from byokd.adapters.sql import brake, brake_counts
-from byokd.adapters.sql.chain import Recorder
-from byokd.adapters.sql.runners import Runner
+from byokd.adapters.sql.part import StorePart
 from byokd.domain.brake import Brake, ReleaseCause
 from byokd.ports.brake import BrakeReport, BrakeTerms, Consulted, Settlement
 
 
-class SqlBrakeStore:
+class SqlBrakeStore(StorePart):
     """The brake, in an SQL database. Obligations and errors of each method: see `byokd.ports.brake.BrakeStore`."""
-
-    _runner: Runner
-    _recorder: Recorder
 
     async def brake_report(self, *, limit: int) -> BrakeReport:
         """See `BrakeStore.brake_report`."""

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 
 from byokd.adapters.sql import schema
 from byokd.adapters.sql.errors import wrong_schema
+from byokd.adapters.sql.opening import database_for
 from byokd.adapters.sql.runners import transact
 from byokd.adapters.sql.sealed_store import SqlSealedStore
-from byokd.adapters.sql.store import database_for
 from byokd.ports import StoreUnavailableError
 from byokd.settings import StoreSettings
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 
-from byokd.adapters.sql.runners import Runner
+from byokd.adapters.sql.part import StorePart
 from byokd.adapters.sql.tables import accounts, vaults, watches
 from byokd.adapters.sql.watches import IN_USE, read
 from byokd.domain.identifiers import AccountId, VaultHost
@@ -56,10 +56,8 @@ def record_asked(connection: Connection, host: VaultHost, *, now: datetime) -> N
     connection.execute(_ASKED, {"of_host": str(host), "at": now})
 
 
-class SqlRequirementStore:
+class SqlRequirementStore(StorePart):
     """The part of the store that ARM is asked by. Obligations of each method: see `RequirementStore`."""
-
-    _runner: Runner
 
     async def next_to_ask(self, *, before: datetime) -> Turn:
         """See `RequirementStore.next_to_ask`."""
