@@ -10,17 +10,12 @@ from byokd.domain.verdict import Verdict, Watch
 from byokd.domain.vocabulary import Outcome
 
 
-def is_held(verdict: Verdict) -> bool:
-    """Whether a denial of it was confirmed and is held by the brake."""
-    return verdict.suspicion is not None and verdict.suspicion.held_since is not None
-
-
 def held_now(watch: Watch, decision: Decision) -> frozenset[WrappingVersionId]:
     """Give the versions that were denied in this look and are held after it, newly or still."""
     return frozenset(
         version.id
         for version in watch.versions
-        if is_held(decision.verdicts.get(version.id, version.verdict))
+        if decision.verdicts.get(version.id, version.verdict).is_held()
         and decision.observations[version.id].outcome is Outcome.DENIED
     )
 
@@ -31,7 +26,7 @@ def postponed(watch: Watch, decision: Decision, *, now: datetime, wait: timedelt
     What was held before is written although nothing changed: an operator may have settled it, and a write tells.
     """
     held = held_now(watch, decision)
-    were_held = any(is_held(version.verdict) for version in watch.versions)
+    were_held = any(version.verdict.is_held() for version in watch.versions)
     verdicts = {version: verdict for version, verdict in decision.verdicts.items() if version not in held}
     return replace(
         decision,
@@ -51,4 +46,4 @@ def begins_suspicion(before: Verdict, after: Verdict) -> bool:
 
 def ends_hold(before: Verdict, after: Verdict) -> bool:
     """Whether a held denial turned out to be wrong."""
-    return is_held(before) and after.outcome is Outcome.USABLE and after.suspicion is None
+    return before.is_held() and after.outcome is Outcome.USABLE and after.suspicion is None

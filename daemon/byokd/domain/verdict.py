@@ -94,6 +94,10 @@ class Verdict:
             recheck_from=now,
         )
 
+    def is_held(self) -> bool:
+        """Tell whether a denial of the version was confirmed and is held by the brake."""
+        return self.suspicion is not None and self.suspicion.held_since is not None
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Probe:

@@ -21,7 +21,6 @@ from byokd.domain.answers import (
     Refused,
 )
 from byokd.domain.decide import CandidateAnswer, Decision, Look, candidate
-from byokd.domain.holding import is_held
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.judge import Seen, judge
 from byokd.domain.verdict import Probe, Watch, WrappingVersion
@@ -267,7 +266,7 @@ class Checker:
                 level("verdict-changed", key=key, outcome=verdict.outcome, reason=verdict.reason, watch=watch.id)
             elif verdict.suspicion is not None and version.verdict.suspicion is None:
                 _log.warning("denial-suspected", key=key, reason=verdict.suspicion.reason, watch=watch.id)
-            elif verdict.suspicion is not None and is_held(verdict) and not is_held(version.verdict):
+            elif verdict.suspicion is not None and verdict.is_held() and not version.verdict.is_held():
                 _log.warning("denial-held", key=key, reason=verdict.suspicion.reason, watch=watch.id)
             elif verdict.unverified is not None and version.verdict.unverified is None:
                 _log.warning("key-unverified", key=key, reason=verdict.unverified.reason, watch=watch.id)

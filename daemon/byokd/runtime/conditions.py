@@ -8,7 +8,6 @@ from typing import Final
 
 from byokd.domain.accounts import Account
 from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
-from byokd.domain.holding import is_held
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.verdict import WrappingVersion
 from byokd.domain.vocabulary import Outcome, Reason, State
@@ -98,5 +97,5 @@ def condition_of(account: Account, own: VersionStanding | None) -> Condition:
     if verdict is None:
         return Condition.SYSTEM_KEY
     if verdict.suspicion is not None:
-        return Condition.HELD if is_held(verdict) else Condition.SUSPECTED
+        return Condition.HELD if verdict.is_held() else Condition.SUSPECTED
     return Condition.HEALTHY if verdict.unverified is None else Condition.UNVERIFIED

@@ -6,7 +6,6 @@ from datetime import timedelta
 from itertools import chain, islice, zip_longest
 from typing import Protocol
 
-from byokd.domain.holding import is_held
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost, WatchId
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import Outcome
@@ -84,7 +83,7 @@ class SecondOpinions:
         return self._advance_held(self._scheduler.latest_due())
 
     def _advance_held(self, watches: Iterable[Watch]) -> frozenset[WatchId]:
-        held = [watch.id for watch in watches if any(is_held(version.verdict) for version in watch.versions)]
+        held = [watch.id for watch in watches if any(version.verdict.is_held() for version in watch.versions)]
         for watch in held[:MOST_HELD]:
             self._scheduler.advance(watch)
         return frozenset(held)
