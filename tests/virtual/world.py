@@ -2,15 +2,12 @@
 
 import asyncio
 import json
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import looptime
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
@@ -26,7 +23,7 @@ from byokd.domain.identifiers import AccountId, KeyIdentifier
 from byokd.domain.payload import Payload
 from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import State
-from byokd.ports import Auditor, BusMessage, BusUnavailableError, Ids, KeyTarget, StoreUnavailableError, VaultRegistry
+from byokd.ports import Auditor, Ids, KeyTarget, VaultRegistry
 from byokd.ports.queues import EventQueue
 from byokd.runtime.account_keys import AccountKeys
 from byokd.runtime.daemon import Daemon
@@ -37,194 +34,26 @@ from byokd.runtime.tasks import daemon_over
 from byokd.settings import Settings
 from store.builders import CountingIds, finish
 from store.memory import empty_inline
+from virtual.bus import PREFIX, MemoryBus
+from virtual.clock import HOUR, MINUTE, START, SeededRandomness, VirtualClock, virtually
 from virtual.shapes import assert_shapes
+from virtual.troubled_store import TroubledStore
 from virtual.vaults import IDENTITY, TENANT, SimulatedVaults, Vault
 
-T = TypeVar("T")
-
-START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-PREFIX = "byokd/v1"
-MINUTE, HOUR = 60.0, 3600.0
-
-
-def virtually(scenario: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on a loop of its own, on virtual time: for tests that run many."""
-    with asyncio.Runner(loop_factory=lambda: looptime.new_event_loop(start=0, noop_cycles=2)) as runner:
-        return runner.run(scenario)
-
-
-class VirtualClock:
-    """As the clock of the machine, but that the day begins with the loop; `stepped` is what NTP did to it.
-
-    Looking at it takes a nanosecond: timers may fire that much early, and on a clock that stands still whoever looks
-    again and waits for the rest would do so for ever.
-    """
-
-    def __init__(self) -> None:
-        self._looked = 0
-        self.stepped = timedelta(0)
-
-    def now(self) -> datetime:
-        return START + self.stepped + timedelta(seconds=asyncio.get_running_loop().time())
-
-    def monotonic(self) -> float:
-        self._looked += 1
-        return asyncio.get_running_loop().time() + self._looked * 1e-9
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
-class SeededRandomness:
-    def __init__(self, seed: int) -> None:
-        self._random = Random(seed)  # noqa: S311 - repeatable
-
-    def bytes(self, count: int) -> bytes:
-        return self._random.randbytes(count)
-
-    def uniform(self, low: float, high: float) -> float:
-        return self._random.uniform(low, high)
-
-
-class MemoryBus:
-    """A broker that accepts everything, keeps what is retained, and notes when what came."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[float, BusMessage]] = []
-        self.retained: dict[str, bytes] = {}
-        self.down = False
-        self._lost: set[asyncio.Event] = set()
-
-    def drop(self) -> None:
-        """Break every connection and take no new one until `back`."""
-        self.down = True
-        for lost in self._lost:
-            lost.set()
-
-    def back(self) -> None:
-        self.down = False
-
-    @asynccontextmanager
-    async def connect(
-        self,
-        client_id: str,
-        *,
-        will: BusMessage | None = None,  # noqa: ARG002 - nobody here watches for absence
-    ) -> AsyncIterator["MemorySession"]:
-        if self.down:
-            raise BusUnavailableError(f"no broker for {client_id}")
-        lost = asyncio.Event()
-        self._lost.add(lost)
-        try:
-            yield MemorySession(self, lost)
-        finally:
-            self._lost.discard(lost)
-
-    def told(self, account: AccountId) -> list[dict[str, Any]]:
-        """The events of an account as they came, with the virtual second at which they did."""
-        topic = f"{PREFIX}/{account.topic}/events"
-        return self._events(topic)
-
-    def told_of_key(self, key: KeyIdentifier) -> list[dict[str, Any]]:
-        return self._events(f"{PREFIX}/{key.topic}/events")
-
-    def _events(self, topic: str) -> list[dict[str, Any]]:
-        return [{**json.loads(message.payload), "at": at} for at, message in self.messages if message.topic == topic]
-
-
-class MemorySession:
-    def __init__(self, bus: MemoryBus, lost: asyncio.Event) -> None:
-        self._bus = bus
-        self._lost = lost
-
-    async def publish(self, message: BusMessage) -> None:
-        await asyncio.sleep(0)
-        if self._lost.is_set():
-            raise BusUnavailableError("the connection was lost")
-        self._bus.messages.append((asyncio.get_running_loop().time(), message))
-        if message.retain and message.payload:
-            self._bus.retained[message.topic] = message.payload
-        elif message.retain:
-            self._bus.retained.pop(message.topic, None)
-
-    async def retained(self, topic: str) -> bytes | None:
-        await asyncio.sleep(0)
-        if self._lost.is_set():
-            raise BusUnavailableError("the connection was lost")
-        return self._bus.retained.get(topic)
-
-    async def lost(self) -> None:
-        await self._lost.wait()
-
-
-SAYS_NOTHING = frozenset({"ping", "record_due"})
-"""Writes after which every answer is as before."""
-
-POLLED = frozenset({"ping", "census", "unpublished", "follow", "rewrap_queues", "settle"})
-"""What is asked every few seconds."""
-
-
-class TroubledStore:
-    """The store, with trouble on demand: before the transaction, or after it (its outcome is unknown, as promised).
-
-    While nothing is written, hours of polling would be the same few transactions thousands of times; those that found
-    nothing to do are not repeated.
-    """
-
-    def __init__(self, store: SqlStore) -> None:
-        self._store = store
-        self._raw: sqlite3.Connection = store._runner.writer.raw_connection().driver_connection  # type: ignore[attr-defined]
-        self.calls = 0
-        self.fail_at: frozenset[int] = frozenset()
-        self.fail_next = ""
-        self.fail_all = False
-        self.after = False
-        self.failed: list[str] = []
-        self._nothing: dict[str, object] = {}
-        self._seen = self._raw.total_changes
-
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        transaction = getattr(self._store, name)
-
-        async def troubled(*args: object, **kwargs: object) -> object:
-            self.calls += 1
-            strikes = self.fail_all or self.calls in self.fail_at or name == self.fail_next
-            if strikes and not self.after:
-                raise self._trouble(name)
-            if self._raw.total_changes != self._seen:
-                self._nothing.clear()
-                self._seen = self._raw.total_changes
-            if name in self._nothing and not (name == "settle" and self._settles(kwargs["before"])):
-                return self._nothing[name]
-            result = await transaction(*args, **kwargs)
-            if name in SAYS_NOTHING:
-                self._seen = self._raw.total_changes
-            is_polled = name in POLLED and not kwargs.get("after")
-            if is_polled and self._raw.total_changes == self._seen and await self._stays(name, result):
-                self._nothing[name] = result
-            if strikes:
-                raise self._trouble(name)
-            return result
-
-        return troubled
-
-    async def _stays(self, name: str, result: object) -> bool:
-        """Whether the answer is the same later, as long as nothing is written: time alone makes no work."""
-        if name in {"ping", "census", "settle"}:
-            return True
-        if name == "rewrap_queues":
-            return not result and (await self._store.census()).rewraps_waiting == 0
-        return not result
-
-    def _settles(self, before: datetime) -> bool:
-        """Whether time has made work."""
-        query = "SELECT 1 FROM account_keys WHERE superseded_at < ? LIMIT 1"
-        return self._raw.execute(query, [before.strftime("%Y-%m-%d %H:%M:%S.%f")]).fetchone() is not None
-
-    def _trouble(self, name: str) -> StoreUnavailableError:
-        self.failed.append(name)
-        self.fail_next = ""
-        return StoreUnavailableError("the disk is full", hint="make room")
+__all__ = [
+    "HOUR",
+    "MINUTE",
+    "PREFIX",
+    "START",
+    "SeededRandomness",
+    "VirtualClock",
+    "World",
+    "account_id",
+    "spec_of",
+    "virtually",
+    "with_checks",
+]
+"""What tests of a world need of it, and of what it is made of."""
 
 
 class Database(Protocol):
