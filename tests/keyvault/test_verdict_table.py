@@ -14,11 +14,10 @@ from byokd.adapters.keyvault.transport import Outbound
 from byokd.domain.decide import decide
 from byokd.domain.vocabulary import DetectedBy, Reason
 from byokd.ports import ConsentWithdrawnError, KeyService, TokenUnavailableError
-from byokd.runtime.checker import Checker, Round
 from byokd.runtime.clock import SystemClock, SystemRandomness
 from byokd.runtime.doubts import Doubts
-from byokd.runtime.metrics import Metrics
-from byokd.runtime.sightings import Sightings
+from byokd.runtime.looking import Looker
+from byokd.runtime.rounds import Round
 from byokd.runtime.standing import Standing
 from byokd.settings import VaultSettings
 from domain.scenes import DENIALS, POLICY, TROUBLE
@@ -221,10 +220,8 @@ async def look(keys: KeyService, *, deadline: timedelta) -> str:
     """Look once, as the checker does, decide, and say it in the table's words."""
     clock = SystemClock()
     doubts = Doubts(clock, memory=deadline)
-    more = {"clock": clock, "randomness": SystemRandomness(), "metrics": Metrics(), "doubts": doubts}
-    more |= {"sightings": Sightings(), "standing": Standing(clock), "brakeman": None}
-    checker = Checker(None, keys, fresh_keys=keys, deadline=deadline, **more)
-    found = await checker._look(Round(keys, clock, deadline=deadline), WATCH, DetectedBy.POLL)
+    looker = Looker(clock, SystemRandomness(), doubts=doubts, standing=Standing(clock))
+    found = (await looker.look(Round(keys, clock, deadline=deadline), WATCH, DetectedBy.POLL)).look
     decision = decide(WATCH, found, now=clock.now(), policy=POLICY, jitter=0.0)
     (observation,) = decision.observations.values()
     seen = " ".join(str(word) for word in (observation.outcome, observation.reason) if word is not None)

@@ -12,7 +12,6 @@ from byokd.domain.answers import OWN_LIMIT, Evidence, KeyFacts, NoAnswer
 from byokd.domain.identifiers import KeyIdentifier, KeyVersion, VaultHost
 from byokd.domain.vocabulary import Reason
 from byokd.ports import KeyTarget
-from byokd.runtime.checker import Round
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.rationing import (
     DEAREST,
@@ -27,6 +26,7 @@ from byokd.runtime.rationing import (
     Rations,
     own_limit,
 )
+from byokd.runtime.rounds import Round
 from virtual.vaults import IDENTITY, TENANT, Mishap, SimulatedVaults, facts_of
 from virtual.world import VirtualClock, virtually
 

@@ -91,7 +91,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
         Plant("runtime.standing", "Standing.of", "known is not None and known[0] == suspicion.since", "False"),
     ),
     "slow-look-confirms": (
-        Plant("runtime.checker", "Checker._look", ", stood=stood)", ")"),
+        Plant("runtime.looking", "Looker.look", ", stood=stood)", ")"),
     ),
     "old-connection-confirms": (
         Plant("runtime.checker", "Checker.check", "self._fresh_keys if suspected else self._keys", "self._keys"),
@@ -113,7 +113,7 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     ),
     "probe-of-wrong-version": (
         Plant(
-            "runtime.checker", "Checker._probe", "watch.key.at(version.version)",
+            "runtime.looking", "_Asking._probe", "watch.key.at(version.version)",
             "watch.key.at(watch.current_version.version)",
         ),
     ),
@@ -125,8 +125,8 @@ BUGS: dict[str, tuple[Plant, ...]] = {
     "pinned-key-rotated": (
         Plant("domain.decide", "candidate", "watch.key.version is not None or ", ""),
         Plant(
-            "runtime.checker", "Checker._look", "await calls.get(_target(watch, watch.key))",
-            "await calls.get(_target(watch, KeyIdentifier(watch.key.host, watch.key.name)))",
+            "runtime.looking", "_Asking._read_newest", "await calls.get(target_of(watch, watch.key))",
+            "await calls.get(target_of(watch, KeyIdentifier(watch.key.host, watch.key.name)))",
         ),
     ),
     "rewrap-committed-unproved": (

@@ -96,6 +96,7 @@ def _head(found: dict[str, Any]) -> Iterator[str]:
         "key": encryption["keyIdentifier"] or "the service's own system key",
         "wrapped by": encryption["currentKeyIdentifier"],
         "newest": found["newestKeyIdentifier"],
+        "not adopted": found["newestNotAdopted"],
         "identity": encryption["identity"],
         "tenant": account["tenant"],
         "last check": found["lastCheck"],

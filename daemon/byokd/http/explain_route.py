@@ -52,6 +52,7 @@ class _Api:
             "lastCheck": _instant(explained.last_look),
             "nextCheck": _instant(explained.next_look),
             "newestKeyIdentifier": None if explained.newest is None else str(explained.newest),
+            "newestNotAdopted": explained.unadopted,
             "versions": [_version(one) for one in explained.versions],
             "warnings": [
                 {"kind": str(warning.kind), "version": warning.version, "message": warning.message}

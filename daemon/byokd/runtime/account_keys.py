@@ -9,8 +9,8 @@ from byokd.domain.payload import ACCOUNT_KEY_BYTES, Payload, PayloadInvalidError
 from byokd.domain.refusals import explain
 from byokd.ports import AccountCipher, Clock, KeyService, KeyTarget, Randomness, Sealer
 from byokd.records import SealedKey, WrappedKey
-from byokd.runtime.checker import Round
 from byokd.runtime.layers import Layers
+from byokd.runtime.rounds import Round
 
 
 class VaultRefusedError(Exception):

@@ -15,7 +15,7 @@ from byokd.domain.warn import of_purging
 from byokd.ports import Clock, KeyService, KeyTarget, Randomness, Store, VaultRegistry
 from byokd.records import Claim, KeyPlacement, NewVersion
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError
-from byokd.runtime.checker import PROBE_BYTES, Round, prove
+from byokd.runtime.rounds import PROBE_BYTES, Round, prove
 from byokd.runtime.silences import AccountRefusedError, GrantMissingError, Silences
 from byokd.settings import IdentitySettings, Settings
 

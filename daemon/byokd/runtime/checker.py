@@ -1,44 +1,26 @@
 """One check of one watch: ask the vault, decide, commit."""
 
-import asyncio
-import hashlib
-import hmac
-from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
 
 import structlog
 
-from byokd.domain.answers import (
-    Evidence,
-    FactsAnswer,
-    KeyFacts,
-    NoAnswer,
-    ProbeAnswer,
-    ProbeMismatched,
-    ProbeOpened,
-    Refused,
-)
-from byokd.domain.decide import CandidateAnswer, Decision, Look, candidate
-from byokd.domain.identifiers import KeyIdentifier
+from byokd.domain.answers import Evidence, NoAnswer
+from byokd.domain.decide import Decision, Look
 from byokd.domain.judge import Seen, judge
-from byokd.domain.verdict import Probe, Watch, WrappingVersion
+from byokd.domain.verdict import Watch
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
-from byokd.ports import Clock, KeyService, KeyTarget, Randomness, StaleError, Store, StoreUnavailableError
+from byokd.ports import Clock, KeyService, Randomness, StaleError, Store, StoreUnavailableError
 from byokd.runtime.brake import Brakeman
 from byokd.runtime.doubts import Doubts
+from byokd.runtime.looking import Looker, target_of
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.pace import Heard
-from byokd.runtime.rationing import PATIENCE, Patience, own_limit
-from byokd.runtime.seldom import Seldom
+from byokd.runtime.rounds import Round
 from byokd.runtime.sightings import Sightings
 from byokd.runtime.standing import Standing
 
-PROBE_BYTES = 32
-
 _log = structlog.get_logger()
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,54 +32,8 @@ class Checked:
     heard: Heard
 
 
-class Round:
-    """The calls of one piece of work against one vault, under one deadline that started before the first."""
-
-    def __init__(self, keys: KeyService, clock: Clock, *, deadline: timedelta) -> None:
-        self._keys = keys
-        self._clock = clock
-        self._patience = Patience(clock.monotonic() + deadline.total_seconds())
-
-    async def get(self, target: KeyTarget) -> KeyFacts | Refused | NoAnswer:
-        """GET, or `TimedOut` when the deadline has passed."""
-        return await self._within("get", self._keys.get(target))
-
-    async def wrap(self, target: KeyTarget, plaintext: bytes) -> bytes | Refused | NoAnswer:
-        """Wrap, or `TimedOut` when the deadline has passed."""
-        return await self._within("wrap", self._keys.wrap(target, plaintext))
-
-    async def unwrap(self, target: KeyTarget, wrapped: bytes) -> bytes | Refused | NoAnswer:
-        """Unwrap, or `TimedOut` when the deadline has passed."""
-        return await self._within("unwrap", self._keys.unwrap(target, wrapped))
-
-    async def _within(self, operation: str, call: Awaitable[_Answer]) -> _Answer | NoAnswer:
-        token = PATIENCE.set(self._patience)
-        try:
-            async with asyncio.timeout(max(0.0, self._patience.until - self._clock.monotonic())):
-                return await call
-        except TimeoutError:
-            # A vault that got less than the whole time because of our own limit was not slow for all we know.
-            return own_limit(operation) if self._patience.waited else NoAnswer(Reason.TIMED_OUT, Evidence(operation))
-        finally:
-            PATIENCE.reset(token)
-
-
-async def prove(calls: Round, target: KeyTarget, randomness: Randomness) -> CandidateAnswer:
-    """Let a version wrap and unwrap a new probe; only the vault's own unwrap proves anything."""
-    probe = randomness.bytes(PROBE_BYTES)
-    wrapped = await calls.wrap(target, probe)
-    if not isinstance(wrapped, bytes):
-        return wrapped
-    opened = await calls.unwrap(target, wrapped)
-    if not isinstance(opened, bytes):
-        return opened
-    if not hmac.compare_digest(opened, probe):
-        return NoAnswer(Reason.UNREADABLE_ANSWER, Evidence("unwrap"))
-    return Probe(wrapped, hashlib.sha256(probe).digest())
-
-
 class Checker:
-    """Checks watches. What it weighs is in the watch that it is given; it remembers only when it asked aside."""
+    """Checks watches. What it weighs is in the watch that it is given; for what it remembers see `Looker`."""
 
     def __init__(  # noqa: PLR0913 - one argument per collaborator
         self,
@@ -126,7 +62,7 @@ class Checker:
         self._randomness = randomness
         self._deadline = deadline
         self._metrics = metrics
-        self._seldom = Seldom(clock)
+        self._looker = Looker(clock, randomness, doubts=doubts, standing=standing)
 
     async def check(self, watch: Watch, *, detected_by: DetectedBy) -> Checked:
         """Check a watch and commit what follows.
@@ -138,8 +74,10 @@ class Checker:
         started = self._clock.monotonic()
         suspected = any(version.verdict.suspicion is not None for version in watch.versions)
         calls = Round(self._fresh_keys if suspected else self._keys, self._clock, deadline=self._deadline)
-        look = await self._look(calls, watch, detected_by)
-        self._sightings.note(watch.id, look, now=self._clock.now(), on_new_connection=suspected)
+        looked = await self._looker.look(calls, watch, detected_by)
+        look, now = looked.look, self._clock.now()
+        self._sightings.note(watch.id, look, now=now, on_new_connection=suspected, shortfall=looked.shortfall)
+        self._report_shortfall(watch)
         self._metrics.check_seconds.observe(self._clock.monotonic() - started)
         for answer in look.seen:
             self._metrics.checks.labels(judge(answer).outcome).inc()
@@ -155,7 +93,7 @@ class Checker:
         """Once what was found is stored: end the doubts about usable versions, and drop again what came meanwhile."""
         for version in checked.watch.versions:
             observation = checked.decision.observations.get(version.id)
-            target = _target(checked.watch, checked.watch.key.at(version.version))
+            target = target_of(checked.watch, checked.watch.key.at(version.version))
             if observation is not None and observation.outcome is Outcome.USABLE:
                 self._doubts.clear(target, asked=asked)
             elif observation is not None and observation.outcome is Outcome.DENIED:
@@ -194,65 +132,14 @@ class Checker:
         seen = tuple(Seen(version.version, silence, None, None, now) for version in watch.versions)
         return await self._conclude(watch, Look(seen, None, None, DetectedBy.POLL))
 
-    async def _look(self, calls: Round, watch: Watch, detected_by: DetectedBy) -> Look:
-        stood = self._standing.of(watch)
-        # The current version first: on a slow vault the deadline must not always cut off the one that matters most.
-        ordered = sorted(watch.versions, key=lambda version: version.id != watch.current)
-        probes = [(version, await self._probe(calls, watch, version)) for version in ordered]
-        newest: FactsAnswer | None = None
-        if not all(isinstance(answer, NoAnswer) for _, answer in probes):
-            newest = await calls.get(_target(watch, watch.key))
-        now = self._clock.now()
-        seen = [
-            Seen(version.version, answer, await self._facts(calls, watch, version, answer, newest), newest, now)
-            for version, answer in probes
-        ]
-        proof: CandidateAnswer | None = None
-        current_opens = any(
-            version.id == watch.current and isinstance(answer, ProbeOpened) for version, answer in probes
-        )
-        if current_opens and (found := candidate(watch, newest, now=now)) is not None:
-            proof = await prove(calls, _target(watch, watch.key.at(found.version)), self._randomness)
-        look = Look(tuple(seen), newest, proof, detected_by, stood=stood)
-        return await self._look_aside(calls, watch, look) if current_opens and proof is None else look
-
-    async def _look_aside(self, calls: Round, watch: Watch, look: Look) -> Look:
-        """Ask, seldom, what only warnings need: of a pinned key the newest version, else the dates of the current one.
-
-        The dates are told already while the current version is the newest.
-        """
-        current, pinned = watch.current_version.version, watch.key.version is not None
-        superseded = isinstance(look.newest, KeyFacts) and look.newest.version != current
-        if not (pinned or superseded) or not self._seldom.takes_turn(watch.id, detected_by=look.detected_by):
-            return look
-        if pinned:
-            return replace(look, unpinned=await calls.get(_target(watch, watch.key.unpinned)))
-        facts = await calls.get(_target(watch, watch.key.at(current)))
-        seen = (replace(entry, facts=facts) if entry.version == current else entry for entry in look.seen)
-        return replace(look, seen=tuple(seen))
-
-    async def _probe(self, calls: Round, watch: Watch, version: WrappingVersion) -> ProbeAnswer:
-        target = _target(watch, watch.key.at(version.version))
-        answer = await calls.unwrap(target, version.probe.wrapped)
-        if isinstance(answer, NoAnswer):
-            return answer
-        if isinstance(answer, bytes) and hmac.compare_digest(hashlib.sha256(answer).digest(), version.probe.digest):
-            return ProbeOpened()
-        # Before anything else is asked, decided or stored: none of that must be waited for, and all of it may fail.
-        self._doubts.deny(target)
-        if isinstance(answer, Refused):
-            return answer
-        return ProbeMismatched(Evidence("unwrap", status=200))
-
-    async def _facts(
-        self, calls: Round, watch: Watch, version: WrappingVersion, probe: ProbeAnswer, newest: FactsAnswer | None
-    ) -> FactsAnswer | None:
-        """Give what GET tells of this version; another call only where the newest is another and unwrap was refused."""
-        if watch.key.version is not None or (isinstance(newest, KeyFacts) and newest.version == version.version):
-            return newest
-        if isinstance(newest, KeyFacts) and isinstance(probe, Refused):
-            return await calls.get(_target(watch, watch.key.at(version.version)))
-        return None
+    def _report_shortfall(self, watch: Watch) -> None:
+        """Say once when looks are too short for all there is to see: the next one goes on where the last was cut."""
+        cut = [look.shortfall is not None and look.shortfall.unread > 0 for look in self._sightings.of(watch.id)]
+        if cut[-2:] == [True, True] and cut[-3:-2] != [True]:
+            last = self._sightings.of(watch.id)[-1].shortfall
+            if last is None:
+                raise AssertionError("a look that was cut has a shortfall")
+            _log.warning("check-cut-short", key=str(watch.key), unread=last.unread, of=last.of, watch=watch.id)
 
     def _report(self, watch: Watch, decision: Decision) -> None:
         for version in watch.versions:
@@ -274,7 +161,3 @@ class Checker:
                 _log.info("key-verified", key=key, watch=watch.id)
         if decision.adoption is not None:
             _log.info("version-adopted", key=str(watch.key.at(decision.adoption.version)), watch=watch.id)
-
-
-def _target(watch: Watch, key: KeyIdentifier) -> KeyTarget:
-    return KeyTarget(watch.identity, watch.tenant, key)

@@ -27,7 +27,7 @@ from byokd.ports import (
 )
 from byokd.records import WrappedKey
 from byokd.runtime.account_keys import AccountKeys, VaultRefusedError
-from byokd.runtime.checker import Round
+from byokd.runtime.rounds import Round
 
 _FAILURES = (VaultRefusedError, PayloadInvalidError, SealBrokenError, ServiceKeyMissingError)
 _log = structlog.get_logger()

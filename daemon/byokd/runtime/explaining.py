@@ -5,14 +5,14 @@ Everything comes from the store and from memory: a vault that does not answer is
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from byokd.domain.accounts import Account
 from byokd.domain.brake import BrakeMode, EngagedBy, Engagement
 from byokd.domain.identifiers import AccountId, KeyIdentifier, KeyVersion, WatchId
 from byokd.domain.verdict import Policy, Watch, WrappingVersion
-from byokd.domain.vocabulary import Outcome
+from byokd.domain.vocabulary import Outcome, Reason
 from byokd.domain.weigh import confirm_after, steadiness
 from byokd.ports import Clock, Store
 from byokd.records import Dossier
@@ -42,6 +42,7 @@ class Explanation:
     Attributes:
         bearing: what the condition means.
         brake: why it is engaged, where that concerns the account; else None.
+        unadopted: why the newest version is not adopted yet, where looks did not come to it; else None.
         last_look: when the watch was last looked at, as far as memory or store know.
         next_look: when it is next looked at; in the past while it waits for its turn.
         rewrap_waits_for: why the account key is still to be moved; None when it is not.
@@ -53,6 +54,7 @@ class Explanation:
     brake: Engagement | None
     versions: tuple[VersionStanding, ...]
     newest: KeyIdentifier | None
+    unadopted: str | None
     last_look: datetime | None
     next_look: datetime | None
     rewrap_waits_for: str | None
@@ -101,7 +103,7 @@ class Explainer:
             return self._of_watch(dossier, dossier.watch)
         condition = condition_of(dossier.account, None)
         meant = bearing(condition, self._situation(dossier, None, None))
-        return Explanation(dossier, condition, meant, None, (), None, None, None, None, (), ())
+        return Explanation(dossier, condition, meant, None, (), None, None, None, None, None, (), ())
 
     def _of_watch(self, dossier: Dossier, watch: Watch) -> Explanation:
         looks = self._sightings.of(watch.id)
@@ -121,6 +123,7 @@ class Explainer:
             brake=engagement,
             versions=versions,
             newest=None if newest is None else watch.key.at(newest),
+            unadopted=None if newest in watch.adopted else _unadopted(looks, self._settings.checks.deadline),
             last_look=looks[-1].at if looks else observed,
             next_look=next_look,
             rewrap_waits_for=_what_rewrap_waits_for(dossier, versions),
@@ -197,6 +200,20 @@ def _newest(watch: Watch, looks: tuple[Sighting, ...]) -> KeyVersion | None:
     if watch.key.version is not None:
         return None
     return next((look.newest for look in reversed(looks) if look.newest), watch.current_version.version)
+
+
+def _unadopted(looks: tuple[Sighting, ...], deadline: timedelta) -> str | None:
+    """Say why the last look did not come to the newest version; None when it did, or there was none."""
+    short = looks[-1].shortfall if looks else None
+    if short is None or short.newest is None:
+        return None
+    if not short.unread:
+        return f"the last check got no answer about it: {short.newest}"
+    ended = f"ended after {deadline.total_seconds():g} s (checks.deadline)"
+    if short.newest is Reason.THROTTLED:
+        ended = "was cut off by our own limit on calls to the vault (vaults.quota_share)"
+    left = f"{short.unread} of {short.of} things to read unread (each version in use, and the newest)"
+    return f"the last check {ended} with {left}; the next one begins with those"
 
 
 def _what_rewrap_waits_for(dossier: Dossier, versions: tuple[VersionStanding, ...]) -> str | None:

@@ -32,6 +32,21 @@ class Sighted:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """What a look whose current version opened did not come to.
+
+    Attributes:
+        unread: of so many things the time was too short.
+        of: so many there were to read: the versions in use, and the newest with its proof.
+        newest: why it is not known which version is the newest, or why that did not prove itself; None when it is.
+    """
+
+    unread: int
+    of: int
+    newest: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sighting:
     """One look at a watch.
 
@@ -40,6 +55,7 @@ class Sighting:
         on_new_connection: whether its calls went over connections of their own, as confirmations do.
         newest: the version that GET named as the newest; None when it did not tell.
         seen: of each wrapping version.
+        shortfall: what it did not come to; None when it came to all.
     """
 
     at: datetime
@@ -47,6 +63,7 @@ class Sighting:
     on_new_connection: bool
     newest: KeyVersion | None
     seen: tuple[Sighted, ...]
+    shortfall: Shortfall | None = None
 
 
 class Sightings:
@@ -57,14 +74,22 @@ class Sightings:
         self._most = most
         self._looks: OrderedDict[WatchId, tuple[Sighting, ...]] = OrderedDict()
 
-    def note(self, watch: WatchId, look: Look, *, now: datetime, on_new_connection: bool) -> None:
+    def note(
+        self,
+        watch: WatchId,
+        look: Look,
+        *,
+        now: datetime,
+        on_new_connection: bool,
+        shortfall: Shortfall | None = None,
+    ) -> None:
         """Remember a look."""
         before = self._looks.pop(watch, ())
         seen = tuple(_sighted(one) for one in look.seen)
         if before and before[-1].seen == seen:
             seen = before[-1].seen
         newest = look.newest.version if isinstance(look.newest, KeyFacts) else None
-        sighting = Sighting(now, look.detected_by, on_new_connection, newest, seen)
+        sighting = Sighting(now, look.detected_by, on_new_connection, newest, seen, shortfall)
         self._looks[watch] = (*before[1 - LOOKS :], sighting)
         if len(self._looks) > self._most:
             self._looks.popitem(last=False)

@@ -18,9 +18,9 @@ from byokd.domain.refusals import explain
 from byokd.domain.vocabulary import RefusalKind
 from byokd.ports import Clock, KeyService, KeyTarget, SealBrokenError, SealedStore, ServiceKeyMissingError
 from byokd.records import SealedValue, StoredKey, WrappedKey
-from byokd.runtime.checker import Round
 from byokd.runtime.damages import Damages
 from byokd.runtime.layers import Layers
+from byokd.runtime.rounds import Round
 
 PAGE: Final = 200
 """Records held at once."""
