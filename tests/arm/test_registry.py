@@ -89,6 +89,18 @@ async def test_a_reader_is_told_and_the_answer_is_kept_for_a_minute(azure: Azure
     assert await azure.told() is None
 
 
+async def test_what_one_account_is_told_ends_what_was_kept_for_others_of_the_vault_and_is_something_else(
+    azure: Azure,
+) -> None:
+    await azure.emulator.control.set_reader("contoso")
+    others = replace(azure, target=replace(azure.target, key=replace(azure.target.key, name="other")))
+    assert await azure.told() == PROTECTED
+    await azure.emulator.control.change_vault("contoso", soft_delete=False)
+    lost = replace(PROTECTED, soft_delete=False)
+    assert await others.told() == lost
+    assert await azure.told() == lost
+
+
 @pytest.mark.parametrize("role", ["Reader", "Contributor", "Key Vault Reader"])
 @pytest.mark.parametrize("at", ["group", "subscription"])
 async def test_a_role_above_the_vault_lets_it_be_read_too(azure: Azure, role: str, at: str) -> None:

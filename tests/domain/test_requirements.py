@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from byokd.domain.decide import decide
+from byokd.domain.decide import Decision, decide
 from byokd.domain.properties import VaultProperties
 from byokd.domain.requirements import weigh_vault
 from byokd.domain.verdict import Watch, WatchWarning
@@ -23,6 +23,15 @@ TOLD = st.builds(
     VaultProperties, st.sampled_from(["westeurope", "eastus", None]), soft_delete=EITHER, purge_protection=EITHER
 )
 PLACES = st.frozensets(st.sampled_from(["westeurope", "eastus", "japaneast"]), min_size=1)
+
+
+PURGEABLE = facts(V1, recovery_level="Recoverable+Purgeable")
+NO_GET = refused(RefusalKind.ACCESS_DENIED)
+
+
+def told_by_arm(on: Watch) -> bool:
+    """Whether ARM has told of the present: what it tells afterwards is of no time before."""
+    return any("Resource Manager" in warning.message for warning in on.warnings)
 
 
 def warned(*warnings: WatchWarning) -> Watch:
@@ -75,6 +84,47 @@ def test_of_purge_protection_the_key_itself_is_believed_unless_it_cannot_be_read
     assert again.warnings == (UNSEEN,)
     stays = warned(WatchWarning(WarningKind.PURGE_PROTECTION_OFF, None, "by the key"))
     assert weigh_vault(stays, GOOD, HERE) is None
+
+
+def test_arm_does_not_take_back_what_the_key_itself_said_of_purge_protection() -> None:
+    """It may tell of the time before the loss, and of soft-delete and purge protection in contradiction."""
+    on = warned()
+    lost = decide(on, look(on, OPENED, newest=PURGEABLE), now=NOW, policy=POLICY, jitter=0.0)
+    assert [event.type for event in lost.events] == [EventType.KEY_PURGE_PROTECTION_OFF]
+    on = warned(*lost.warnings)
+    on = warned(*decide(on, look(on, OPENED, newest=NO_GET), now=NOW, policy=POLICY, jitter=0.0).warnings)
+    for told in (GOOD, replace(GOOD, soft_delete=False)):
+        decision = weigh_vault(on, told, HERE)
+        then, _ = after(on, decision, 0)
+        again = decide(then, look(then, OPENED, newest=PURGEABLE), now=NOW, policy=POLICY, jitter=0.0)
+        assert again.events == ()
+    mended = decide(on, look(on, OPENED, newest=facts(V1)), now=NOW, policy=POLICY, jitter=0.0)
+    assert mended.warnings == ()
+
+
+@given(st.lists(st.sampled_from(["arm", "stale", "refuse", "grant", "lose"]), max_size=12))
+@example(["lose", "refuse", "stale", "grant"])
+def test_one_loss_of_purge_protection_is_one_event_whoever_tells_of_it_and_in_which_order(steps: list[str]) -> None:
+    """Nothing is ever regained here; until ARM has told of the loss, it may tell of the time before."""
+    on, refuses, safe, events = warned(), False, True, 0
+    for step in steps:
+        refuses = step == "refuse" or (refuses and step != "grant")
+        safe = safe and step != "lose"
+        if step == "arm" or (step == "stale" and not told_by_arm(on)):
+            told = replace(GOOD, purge_protection=safe or step == "stale")
+            on, events = after(on, weigh_vault(on, told, HERE), events)
+        newest = NO_GET if refuses else facts(V1) if safe else PURGEABLE
+        sight = look(on, OPENED, newest=newest)
+        on, events = after(on, decide(on, sight, now=NOW, policy=POLICY, jitter=0.0), events)
+    assert events <= 1
+
+
+def after(on: Watch, decision: Decision | None, events: int) -> tuple[Watch, int]:
+    """The watch as it is then, and how often the loss was told by then."""
+    if decision is None:
+        return on, events
+    told = sum(event.type is EventType.KEY_PURGE_PROTECTION_OFF for event in decision.events)
+    return replace(on, warnings=decision.warnings), events + told
 
 
 @given(TOLD, PLACES, st.lists(TOLD, max_size=3), st.booleans())

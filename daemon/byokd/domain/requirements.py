@@ -14,6 +14,8 @@ from byokd.domain.vocabulary import DetectedBy, WarningKind
 
 _TOLD: Final = frozenset({WarningKind.PURGE_PROTECTION_OFF, WarningKind.SOFT_DELETE_OFF, WarningKind.VAULT_ELSEWHERE})
 
+_PURGEABLE_BY_ARM: Final = f"{warn.PURGEABLE} (Azure Resource Manager says so: GET is refused)"
+
 
 def weigh_vault(watch: Watch, vault: VaultProperties, locations: frozenset[str]) -> Decision | None:
     """Give what ARM's word changes about a watch; None when nothing. Of what ARM does not say nothing changes.
@@ -46,11 +48,17 @@ def weigh_vault(watch: Watch, vault: VaultProperties, locations: frozenset[str])
 
 
 def _purge_protection(watch: Watch, vault: VaultProperties) -> Iterator[WatchWarning]:
-    """ARM says it only in the place of GET, which is refused: the key itself knows better."""
-    if not _get_is_refused(watch) or vault.purge_protection is None:
-        yield from _before(watch, WarningKind.PURGE_PROTECTION_OFF)
+    """ARM says it only in the place of GET, which is refused: the key itself knows better.
+
+    What the key itself said stays until it says otherwise: ARM may still tell of the time before, and the loss would be
+    told anew with the next GET.
+    """
+    before = tuple(_before(watch, WarningKind.PURGE_PROTECTION_OFF))
+    by_arm = all(warning.message == _PURGEABLE_BY_ARM for warning in before)
+    if not (_get_is_refused(watch) and by_arm) or vault.purge_protection is None:
+        yield from before
     elif not vault.purge_protection:
-        yield WatchWarning(WarningKind.PURGE_PROTECTION_OFF, None, warn.PURGEABLE)
+        yield WatchWarning(WarningKind.PURGE_PROTECTION_OFF, None, _PURGEABLE_BY_ARM)
 
 
 def _soft_delete(watch: Watch, vault: VaultProperties) -> Iterator[WatchWarning]:

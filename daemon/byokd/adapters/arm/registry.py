@@ -111,11 +111,21 @@ class ArmRegistry:
         if kept is not None and now < kept[0]:
             return kept[1]
         told = await self._bounded(target, subscription, endpoint)
+        if told is not None:
+            self._forget_others(target, told)
         self._kept[place] = self._clock.monotonic() + self._kept_seconds, told
         self._kept.move_to_end(place)
         while len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)
         return told
+
+    def _forget_others(self, target: KeyTarget, told: VaultProperties) -> None:
+        """Drop what others were told of the vault before, where it is something else: it is out of date."""
+        for place, (_, before) in list(self._kept.items()):
+            one = place[0]
+            same = (one.key.host, one.tenant) == (target.key.host, target.tenant)
+            if same and before not in {told, None}:
+                del self._kept[place]
 
     async def _bounded(self, target: KeyTarget, subscription: str, endpoint: str) -> VaultProperties | None:
         try:
