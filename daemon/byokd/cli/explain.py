@@ -99,7 +99,7 @@ def _head(found: dict[str, Any]) -> Iterator[str]:
         "not adopted": found["newestNotAdopted"],
         "identity": encryption["identity"],
         "tenant": account["tenant"],
-        "last check": found["lastCheck"],
+        "last check": found["lastCheck"] or ("not since the start" if found["versions"] else None),
         "next check": found["nextCheck"],
     }
     for name, value in rows.items():

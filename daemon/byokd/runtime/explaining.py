@@ -43,7 +43,8 @@ class Explanation:
         bearing: what the condition means.
         brake: why it is engaged, where that concerns the account; else None.
         unadopted: why the newest version is not adopted yet, where looks did not come to it; else None.
-        last_look: when the watch was last looked at, as far as memory or store know.
+        last_look: when the watch was last looked at; None when it was not since the start. No store knows: a look that
+            found nothing new writes nothing.
         next_look: when it is next looked at; in the past while it waits for its turn.
         rewrap_waits_for: why the account key is still to be moved; None when it is not.
     """
@@ -111,7 +112,6 @@ class Explainer:
         own = next((one for one in versions if one.wraps_account), None)
         newest = _newest(watch, looks)
         condition = condition_of(dossier.account, own)
-        observed = max((version.verdict.observed_at for version in watch.versions), default=None)
         next_look = self._next_look(watch.id) or watch.due_at
         engagement = dossier.brake.engagement
         if engagement is not None and not self._concerns(engagement, own):
@@ -124,7 +124,7 @@ class Explainer:
             versions=versions,
             newest=None if newest is None else watch.key.at(newest),
             unadopted=None if newest in watch.adopted else _unadopted(looks, self._settings.checks.deadline),
-            last_look=looks[-1].at if looks else observed,
+            last_look=looks[-1].at if looks else None,
             next_look=next_look,
             rewrap_waits_for=_what_rewrap_waits_for(dossier, versions),
             advice=(
