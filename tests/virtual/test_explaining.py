@@ -1,9 +1,10 @@
 """`byokd explain`: what it says of an account in each condition, from the route to the text on the terminal."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -154,6 +155,21 @@ async def test_a_rewrap_that_fails_says_why_and_when_it_is_tried_again(
     text = printed(found).output
     assert "the account key is still to be moved to the newer version" in text
     assert f"failed 1 time; next try {found['rewrap']['nextTry']}" in text
+
+
+async def test_one_look_is_told_with_one_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault, key = world.one_vault()
+    now, looked = world.clock.now, itertools.count()
+    async with world.running():
+        (account,) = await world.register(key)
+        vault.disable()
+        monkeypatch.setattr(world.clock, "now", lambda: now() + timedelta(milliseconds=next(looked)))
+        await world.until_told(account, "byokd.account.inaccessible", within=90)
+        found = await document(world, account)
+    (version,) = found["versions"]
+    seen = [look["at"] for look in version["looks"]]
+    assert {answer["at"] for answer in version["verdict"]["evidence"]} == set(seen[-2:])
+    assert version["verdict"]["observedAt"] == found["lastCheck"] == seen[-1]
 
 
 async def test_after_a_restart_the_stored_evidence_stands_in(world: World, printed: Callable[..., Result]) -> None:

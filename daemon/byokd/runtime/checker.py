@@ -1,7 +1,7 @@
 """One check of one watch: ask the vault, decide, commit."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -75,14 +75,15 @@ class Checker:
         suspected = any(version.verdict.suspicion is not None for version in watch.versions)
         calls = Round(self._fresh_keys if suspected else self._keys, self._clock, deadline=self._deadline)
         looked = await self._looker.look(calls, watch, detected_by)
-        look, now = looked.look, self._clock.now()
+        # Whatever tells of this look tells this time.
+        look, now, instant = looked.look, self._clock.now(), self._clock.monotonic()
         self._sightings.note(watch.id, look, now=now, on_new_connection=suspected, shortfall=looked.shortfall)
         self._report_shortfall(watch)
         self._metrics.check_seconds.observe(self._clock.monotonic() - started)
         for answer in look.seen:
             self._metrics.checks.labels(judge(answer).outcome).inc()
         try:
-            checked = await self._conclude(watch, look)
+            checked = await self._conclude(watch, look, now=now, instant=instant)
         except (StaleError, StoreUnavailableError):
             self._brakeman.lost(watch)
             raise
@@ -99,9 +100,8 @@ class Checker:
             elif observation is not None and observation.outcome is Outcome.DENIED:
                 self._doubts.deny(target)
 
-    async def _conclude(self, watch: Watch, look: Look) -> Checked:
-        """Decide and commit what follows, if anything does."""
-        now, instant = self._clock.now(), self._clock.monotonic()
+    async def _conclude(self, watch: Watch, look: Look, *, now: datetime, instant: float) -> Checked:
+        """Decide and commit what follows, if anything does, of a look that ended at this time, by both clocks."""
         jitter = self._randomness.uniform(-1, 1)
         heard = Heard.of(seen.probe for seen in look.seen)
         judged = await self._brakeman.decide(watch, look, now=now, jitter=jitter)
@@ -127,10 +127,10 @@ class Checker:
         Raises:
             StaleError, StoreUnavailableError: as `check`.
         """
-        now = self._clock.now()
+        now, instant = self._clock.now(), self._clock.monotonic()
         silence = NoAnswer(reason, Evidence("not asked"))
         seen = tuple(Seen(version.version, silence, None, None, now) for version in watch.versions)
-        return await self._conclude(watch, Look(seen, None, None, DetectedBy.POLL))
+        return await self._conclude(watch, Look(seen, None, None, DetectedBy.POLL), now=now, instant=instant)
 
     def _report_shortfall(self, watch: Watch) -> None:
         """Say once when looks are too short for all there is to see: the next one goes on where the last was cut."""
