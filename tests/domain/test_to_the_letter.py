@@ -37,8 +37,10 @@ def test_an_observation_is_what_it_says_and_rests_on_every_answer_once(sight: Se
     observation = judge(sight)
     assert isinstance(observation.outcome, Outcome)
     assert isinstance(observation.message, str)
-    answers = [sight.probe, sight.facts, *([] if sight.key is sight.facts else [sight.key])]
-    bad = tuple(one.evidence for one in answers if isinstance(one, KeyFacts | Refused | NoAnswer | ProbeMismatched))
+    told = KeyFacts | Refused | NoAnswer | ProbeMismatched
+    bad = tuple(one.evidence for one in (sight.probe, sight.facts) if isinstance(one, told))
+    if isinstance(sight.key, told) and sight.key is not sight.facts:
+        bad = (*bad, replace(sight.key.evidence, operation="get newest"))
     assert observation.evidence == (() if observation.outcome is Outcome.USABLE else bad)
 
 

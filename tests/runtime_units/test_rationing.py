@@ -263,7 +263,7 @@ def test_a_call_that_was_not_made_says_so_and_reaches_no_vault() -> None:
         target = KeyTarget(IDENTITY, TENANT, key.at(vault.key().newest.id))
         keys = ours.of(vaults.kept, Priority.REWRAP)
         answers = [await keys.get(target), await keys.wrap(target, b"x"), await keys.unwrap(target, bytes(512))]
-        for answer, operation in zip(answers, ("get", "wrap", "unwrap"), strict=True):
+        for answer, operation in zip(answers, ("get", "wrapKey", "unwrapKey"), strict=True):
             assert answer == NoAnswer(Reason.THROTTLED, Evidence(operation, code=OWN_LIMIT))
         assert vault.calls == []
 

@@ -65,7 +65,12 @@ async def test_operators_see_what_is_held_and_judge_it(stage: Stage) -> None:
     assert by_hand.code == 0
     assert by_hand.out.startswith("engaged by an operator since ")
     words = "mind \x1b[1m" + 60 * "x " + "and whoever is on call ends it"
-    assert (await byokd("brake", "engage", "--reason", words, environment=environment)).code == 0
+    assert "took the place" not in by_hand.out
+    once_more = await byokd("brake", "engage", "--reason", words, environment=environment)
+    assert once_more.code == 0
+    assert once_more.out.splitlines()[1:] == [
+        "it was engaged by an operator already; this reason took the place of: new credential"
+    ]
     told = await byokd("brake", "status", environment=environment)
     assert f"reason: {words}".replace("\x1b", "\N{REPLACEMENT CHARACTER}") in told.out.splitlines()
     assert (await byokd("brake", "engage", "--reason", " ", environment=environment)).code == 2

@@ -17,7 +17,7 @@ from byokd.domain.vocabulary import Reason, RefusalKind
 from byokd.http.explain_route import explain_route
 from byokd.http.managed import Managed
 from virtual.vaults import IDENTITY, Mishap
-from virtual.world import World, spec_of
+from virtual.world import MINUTE, World, spec_of
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
@@ -205,7 +205,27 @@ async def test_a_vault_that_hangs_is_not_waited_for(world: World, printed: Calla
         assert found["versions"][0]["unverified"]["reason"] == "TimedOut"
         assert found["versions"][0]["unverified"]["published"] is False
         assert found["remedies"][0]["commands"] == ["byokd doctor"]
-    assert "no answer" in printed(found).output
+    assert "    unwrapKey  no answer" in printed(found).output, "called as where it is answered"
+
+
+async def test_what_a_verdict_rests_on_is_called_as_in_the_looks(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        await asyncio.sleep(MINUTE)
+        vault.rotate()
+        await world.until_told(account, REWRAPPED, within=70)
+        vault.disable(version=0)
+
+        async def is_denied() -> bool:
+            return (await world.watch(key)).versions[0].verdict.reason == Reason.KEY_DISABLED
+
+        await world.until(is_denied, within=90)
+        found = await document(world, account)
+    old = next(version for version in found["versions"] if not version["current"])
+    called = [answer["operation"] for answer in old["looks"][-1]["answers"]]
+    assert called == ["unwrapKey", "get", "get newest"]
+    assert [answer["operation"] for answer in old["verdict"]["evidence"]] == 2 * called
 
 
 async def test_trouble_with_a_token_is_named_by_what_the_identity_met(

@@ -42,7 +42,12 @@ def engage(message: str, socket_path: Path, as_json: bool) -> None:
     if not 1 <= len(message.strip()) <= 200:  # noqa: PLR2004 - as the daemon has it
         fail("the reason has to have 1 to 200 characters", hint="say in a few words why", code=ExitCode.USAGE)
     _, found = call(socket_path, "POST", "/brake/engage", body={"message": message.strip()})
-    print_json(found) if as_json else click.echo(found["summary"])
+    if as_json:
+        print_json(found)
+        return
+    click.echo(found["summary"])
+    if found["replaced"] is not None:
+        click.echo(f"it was engaged by an operator already; this reason took the place of: {found['replaced']}")
 
 
 @brake.command()

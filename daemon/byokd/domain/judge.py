@@ -5,7 +5,7 @@ is usable; GET only explains. Behaviour of the vault: recordings, documentation 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from byokd.domain.answers import (
@@ -20,6 +20,9 @@ from byokd.domain.answers import (
 )
 from byokd.domain.identifiers import KeyVersion
 from byokd.domain.vocabulary import Outcome, Reason, RefusalKind
+
+GET_NEWEST = "get newest"
+"""The operation in the evidence of GET of the watch's key identifier, where that is not of the version itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,11 @@ def _denied(seen: Seen, reason: Reason, message: str) -> Observation:
 
 
 def _evidence(seen: Seen) -> tuple[Evidence, ...]:
-    answers = [seen.probe, seen.facts]
-    if seen.key is not seen.facts:
-        answers.append(seen.key)
-    return tuple(answer.evidence for answer in answers if answer is not None and not isinstance(answer, ProbeOpened))
+    answers = (seen.probe, seen.facts)
+    told = [answer.evidence for answer in answers if answer is not None and not isinstance(answer, ProbeOpened)]
+    if seen.key is not None and seen.key is not seen.facts:
+        told.append(replace(seen.key.evidence, operation=GET_NEWEST))
+    return tuple(told)
 
 
 def _refused_as(seen: Seen, kind: RefusalKind) -> bool:

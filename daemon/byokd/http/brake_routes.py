@@ -34,8 +34,9 @@ class _Api:
         return _shown(await self.managed.brakeman.report(limit=MOST), self.managed.settings.brake)
 
     async def engage(self, request: EngageRequest) -> dict[str, object]:
+        before = (await self.managed.brakeman.report(limit=0)).brake.engagement
         await self.managed.brakeman.engage(printable(request.message))
-        return await self.status()
+        return {"replaced": before.message or None if before is not None else None, **await self.status()}
 
     async def release(self) -> dict[str, object]:
         return await self._settle(ReleaseCause.DISCARDED)

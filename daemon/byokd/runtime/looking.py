@@ -194,7 +194,7 @@ class _Asking:
         self._doubts.deny(target)
         if isinstance(answer, Refused):
             return answer
-        return ProbeMismatched(Evidence("unwrap", status=200))
+        return ProbeMismatched(Evidence("unwrapKey", status=200))
 
     async def _facts_of(self, version: WrappingVersion, probe: ProbeAnswer) -> FactsAnswer | None:
         """Give what GET tells of this version; another call only where the newest is another and unwrap was refused."""

@@ -250,11 +250,11 @@ class HeardKeys:
 
     async def wrap(self, target: KeyTarget, plaintext: bytes) -> bytes | Refused | NoAnswer:
         """See `KeyService.wrap`."""
-        return await self._heard(target, "wrap", self._keys.wrap(target, plaintext))
+        return await self._heard(target, "wrapKey", self._keys.wrap(target, plaintext))
 
     async def unwrap(self, target: KeyTarget, wrapped: bytes) -> bytes | Refused | NoAnswer:
         """See `KeyService.unwrap`."""
-        return await self._heard(target, "unwrap", self._keys.unwrap(target, wrapped))
+        return await self._heard(target, "unwrapKey", self._keys.unwrap(target, wrapped))
 
     async def _heard(self, target: KeyTarget, operation: str, call: Awaitable[_Answer]) -> _Answer:
         try:

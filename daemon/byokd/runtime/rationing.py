@@ -233,12 +233,12 @@ class RationedKeys:
     async def wrap(self, target: KeyTarget, plaintext: bytes) -> bytes | Refused | NoAnswer:
         """See `KeyService.wrap`."""
         units = self._rations.weight(target.key, wrapped=None)
-        return await self._within(target, units, "wrap", lambda: self._keys.wrap(target, plaintext))
+        return await self._within(target, units, "wrapKey", lambda: self._keys.wrap(target, plaintext))
 
     async def unwrap(self, target: KeyTarget, wrapped: bytes) -> bytes | Refused | NoAnswer:
         """See `KeyService.unwrap`."""
         units = self._rations.weight(target.key, wrapped=wrapped)
-        return await self._within(target, units, "unwrap", lambda: self._keys.unwrap(target, wrapped))
+        return await self._within(target, units, "unwrapKey", lambda: self._keys.unwrap(target, wrapped))
 
     async def _within(
         self, target: KeyTarget, units: int, operation: str, call: Callable[[], Awaitable[_Answer]]

@@ -37,11 +37,11 @@ class Round:
 
     async def wrap(self, target: KeyTarget, plaintext: bytes) -> bytes | Refused | NoAnswer:
         """Wrap, or `TimedOut` when the deadline has passed."""
-        return await self._within("wrap", self._keys.wrap(target, plaintext))
+        return await self._within("wrapKey", self._keys.wrap(target, plaintext))
 
     async def unwrap(self, target: KeyTarget, wrapped: bytes) -> bytes | Refused | NoAnswer:
         """Unwrap, or `TimedOut` when the deadline has passed."""
-        return await self._within("unwrap", self._keys.unwrap(target, wrapped))
+        return await self._within("unwrapKey", self._keys.unwrap(target, wrapped))
 
     async def _within(self, operation: str, call: Awaitable[_Answer]) -> _Answer | NoAnswer:
         token = PATIENCE.set(self._patience)
@@ -69,5 +69,5 @@ async def prove(calls: Round, target: KeyTarget, randomness: Randomness) -> Cand
     if not isinstance(opened, bytes):
         return opened
     if not hmac.compare_digest(opened, probe):
-        return NoAnswer(Reason.UNREADABLE_ANSWER, Evidence("unwrap"))
+        return NoAnswer(Reason.UNREADABLE_ANSWER, Evidence("unwrapKey"))
     return Probe(wrapped, hashlib.sha256(probe).digest())

@@ -8,7 +8,7 @@ from typing import Final
 from byokd.domain.answers import Evidence, FactsAnswer, KeyFacts, ProbeOpened
 from byokd.domain.decide import Look
 from byokd.domain.identifiers import KeyVersion, WatchId
-from byokd.domain.judge import Seen, judge
+from byokd.domain.judge import GET_NEWEST, Seen, judge
 from byokd.domain.vocabulary import DetectedBy, Outcome, Reason
 
 LOOKS: Final = 4
@@ -106,7 +106,7 @@ def _sighted(seen: Seen) -> Sighted:
     if seen.facts is not None:
         answers.append(_told(seen.facts, usable=usable))
     if seen.key is not None and seen.key is not seen.facts:
-        answers.append(replace(_told(seen.key, usable=usable), operation="get newest"))
+        answers.append(replace(_told(seen.key, usable=usable), operation=GET_NEWEST))
     return Sighted(seen.version, observation.outcome, observation.reason, observation.message, tuple(answers))
 
 
