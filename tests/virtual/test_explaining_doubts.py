@@ -1,5 +1,6 @@
 """`byokd explain` of accounts in doubt: what it says works does, what it says is refused is, and until then."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -25,7 +26,7 @@ from virtual.fleets import (
 from virtual.test_damages import tear
 from virtual.test_explaining import document, until_in, world_time
 from virtual.using import CONTENT, REF, protect, reveal
-from virtual.world import HOUR, MINUTE, World, with_checks
+from virtual.world import HOUR, MINUTE, START, World, with_checks
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
 
@@ -423,3 +424,29 @@ async def until_counts(world: World, account: AccountId) -> dict[str, Any]:
             return found
         await world.clock.sleep(0.5)
     raise AssertionError("never")
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"operations": frozenset({"unwrapKey"})}, "WrapNotPermitted"),
+        ({"expires": START}, "KeyExpired"),
+        ({"not_before": START + timedelta(days=1)}, "KeyNotYetValid"),
+    ],
+)
+async def test_a_version_that_cannot_wrap_is_not_said_to_wrap_new_keys(
+    world: World,
+    change: dict[str, object],
+    warning: str,
+) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        before = await document(world, account)
+        vault.change(**change)
+        await asyncio.sleep(2 * MINUTE)
+        found = await document(world, account)
+        assert (before["versions"][0]["wrapsNewKeys"], found["versions"][0]["wrapsNewKeys"]) == (True, False)
+        assert [one["kind"] for one in found["warnings"]] == [warning]
+        assert found["condition"] == "healthy"
+    assert "(wraps this account, current, but wraps no new keys now)" in text_of(found)

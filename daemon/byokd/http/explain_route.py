@@ -100,7 +100,7 @@ def _version(standing: VersionStanding) -> Document:
         "keyIdentifier": str(standing.identifier),
         "wrapsAccount": standing.wraps_account,
         "current": standing.is_current,
-        "wrapsNewKeys": standing.is_current and not standing.is_refused,
+        "wrapsNewKeys": standing.wraps_new_keys,
         "verdict": {
             "outcome": str(verdict.outcome),
             "reason": _text(verdict.reason),

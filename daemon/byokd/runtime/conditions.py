@@ -10,7 +10,7 @@ from byokd.domain.accounts import Account
 from byokd.domain.brake import OUR_FAULT_CAN_CAUSE
 from byokd.domain.identifiers import KeyIdentifier
 from byokd.domain.verdict import WrappingVersion
-from byokd.domain.vocabulary import Outcome, Reason, State
+from byokd.domain.vocabulary import Outcome, Reason, State, WarningKind
 from byokd.runtime.sightings import Sighted, Sighting
 
 
@@ -34,6 +34,11 @@ _GONE: Final = frozenset(
 )
 """Denials of what is not there any more, or is not what it was."""
 
+_WRAPS_NOTHING: Final = frozenset(
+    {WarningKind.WRAP_NOT_PERMITTED, WarningKind.KEY_EXPIRED, WarningKind.KEY_NOT_YET_VALID}
+)
+"""Warnings of a version that unwraps, and cannot wrap."""
+
 
 @dataclass(frozen=True, slots=True)
 class VersionStanding:
@@ -45,6 +50,7 @@ class VersionStanding:
         confirmed_at: from when on a second denial counts; None without a suspicion that awaits one.
         held_until: until when at most the brake holds a denial; None without one.
         steady_at: from when on a denied version that is seen usable counts as usable; None when it does at once.
+        warned: what is amiss with it though it unwraps.
     """
 
     version: WrappingVersion
@@ -55,6 +61,12 @@ class VersionStanding:
     confirmed_at: datetime | None
     held_until: datetime | None
     steady_at: datetime | None = None
+    warned: frozenset[WarningKind] = frozenset()
+
+    @property
+    def wraps_new_keys(self) -> bool:
+        """Whether an account that comes to the key would be wrapped with it."""
+        return self.is_current and not self.is_refused and not self.warned & _WRAPS_NOTHING
 
     @property
     def is_refused(self) -> bool:

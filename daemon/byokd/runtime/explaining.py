@@ -160,6 +160,7 @@ class Explainer:
             if suspicion is None or suspicion.held_since is None
             else suspicion.held_since + self._policy.brake_max_hold,
             steady_at=self._steady_at(version),
+            warned=frozenset(one.kind for one in watch.warnings if one.version == version.version),
         )
 
     def _concerns(self, engagement: Engagement, own: VersionStanding | None) -> bool:
