@@ -127,6 +127,17 @@ def test_vaults_that_refuse_or_fail_are_named() -> None:
     )
 
 
+def test_a_vault_that_refused_and_then_fell_silent_has_one_last_look() -> None:
+    answering, silent = (VaultHost(f"{name}.vault.azure.net") for name in ("answering", "silent"))
+    failing = {silent: Failing(Reason.VAULT_ERROR, timedelta(seconds=4), NOW)}
+    *_, refused, before, failed = examined(
+        WELL, refusing={Reason.NETWORK_BLOCKED: (answering, silent)}, failing=failing
+    )
+    assert refused.found == f"{answering}: refused a key at the last look: NetworkBlocked"
+    assert before.found == f"{silent}: refused a key before it gave no answer any more: NetworkBlocked"
+    assert failed.found.startswith(f"{silent}: gave no answer at the last look: VaultError;")
+
+
 def test_without_a_daemon_it_is_said_how_old_that_may_be() -> None:
     calm = examined(WELL, answers=False)
     assert {(one.found.endswith("(as last stored: no daemon runs)"), one.hint) for one in calm} == {(True, None)}

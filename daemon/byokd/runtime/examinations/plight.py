@@ -107,10 +107,13 @@ def _counted(reasons: Counter[Reason]) -> str:
 
 
 def _of_vaults(found: Plight) -> Sequence[Finding]:
-    refusing = [
-        warn(VAULTS, f"{named(hosts)}: refused a key at the last look: {reason}", hint=_EXPLAIN)
-        for reason, hosts in found.refusing.items()
-    ]
+    refusing = []
+    for reason, hosts in found.refusing.items():
+        silent = [host for host in hosts if host in found.failing]
+        answering = [host for host in hosts if host not in found.failing]
+        for some, when in ((answering, "at the last look"), (silent, "before it gave no answer any more")):
+            if some:
+                refusing.append(warn(VAULTS, f"{named(some)}: refused a key {when}: {reason}", hint=_EXPLAIN))
     return [*refusing, *_of_failing(found.failing)]
 
 
