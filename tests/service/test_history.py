@@ -72,7 +72,7 @@ async def test_a_watcher_sees_a_revocation_live_and_may_replay_what_was(stage: S
     later = await byokd("watch", "--no-follow", "--since", "2", environment=stage.environment)
     assert (later.code, later.out) == (0, "")
     wrong = await byokd("watch", "--since", "soon", environment=stage.environment)
-    assert wrong.code == 1
+    assert wrong.code == 2
     assert "hint: write a number" in wrong.err
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from byokd.cli.daemon_calls import json_option, lines_of, socket_option
-from byokd.cli.voice import fail
+from byokd.cli.voice import ExitCode, fail
 from byokd.domain.vocabulary import EventType
+from byokd.runtime.clock import SystemClock
+from byokd.runtime.since import SinceInvalidError, parse_since
 
 _COMMON = "byokd."
 """What all types begin with, and what people leave out."""
@@ -38,6 +40,7 @@ def watch(
     """Print events as a running daemon commits them; with --no-follow, those that are kept."""
     if event_type is not None:
         event_type = _COMMON + event_type.removeprefix(_COMMON)
+    _check_since(since)
     asked = {"since": since, "account": account, "type": event_type, "live": "true" if follow else "false"}
     parameters = {name: value for name, value in asked.items() if value is not None}
     last: int | None = None
@@ -48,6 +51,15 @@ def watch(
         return
     if follow:
         fail("the daemon ended the stream: it stops", hint=f"watch again with --since {last}" if last else None)
+
+
+def _check_since(since: str | None) -> None:
+    """End as for any other wrong option; the daemon reads it by its own clock."""
+    try:
+        if since is not None:
+            parse_since(since, now=SystemClock().now())
+    except SinceInvalidError as error:
+        fail(str(error), hint=error.hint, code=ExitCode.USAGE)
 
 
 def _show(event: dict[str, Any], *, as_json: bool) -> int:
