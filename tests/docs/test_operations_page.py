@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from byokd.domain.brake import FEW_TENANTS
 from byokd.runtime.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -24,3 +25,8 @@ def test_every_metric_is_on_the_page() -> None:
     names = {family.name for family in Metrics().registry.collect()}
     assert len(names) > 8
     assert {name for name in names if f"`{name}" not in PAGE} == set()
+
+
+def test_it_is_said_who_counts_as_a_customer_where_tenants_are_few() -> None:
+    assert FEW_TENANTS == 10
+    assert "with fewer than ten tenants it is a vault" in PAGE
