@@ -37,6 +37,13 @@ from emulator.support import KEY, VAULT, Wire
         ("DELETE", "faults/12", None, 404, "there is no fault named '12'"),
         ("POST", "identities", {"name": "two", "kind": "system"}, 409, "system-assigned identity already"),
         ("PATCH", "settings", {"dialects": {"klingon": True}}, 400, "dialects.klingon"),
+        *(
+            (
+                *("POST", f"vaults/{VAULT}/subscriptions", {"name": name, "endpoint": "https://hooks.example/"}, 400),
+                "fit: name: the name of an event subscription has 3 to 64 letters, digits and hyphens",
+            )
+            for name in ("ab", "a" * 65, "to_byokd", "byokd\n")
+        ),
         ("GET", "nothing", None, 404, "GET /_control/nothing: not found"),
         ("PUT", "vaults", None, 405, "method not allowed"),
     ],

@@ -33,7 +33,9 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(refusal.status, refusal.message, "see the key in `byokd emulator state`")
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in found)
+        wrong = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg'].removeprefix('Value error, ')}" for one in found
+        )
         return _error(HTTPStatus.BAD_REQUEST, f"the request does not fit: {wrong}", "docs/emulator.md lists the fields")
     except web.HTTPException as error:
         hint = "docs/emulator.md lists the control API"

@@ -1,12 +1,13 @@
 """What the control API takes of event subscriptions."""
 
 import ipaddress
+import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from byokd.emulator.commands import Command, Guid
 from byokd.emulator.queue_messages import AUDIENCE
@@ -15,7 +16,14 @@ from byokd.emulator.routes import trusting_context
 from byokd.emulator.subscriptions import EVENT_GRID_APPLICATION, DeliveryToken, Pace, Subscription
 from byokd.emulator.vocabulary import EndpointType, EventType, Schema, Topic
 
-SubscriptionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{3,64}$")]
+
+def _subscription_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{3,64}", name):
+        raise ValueError("the name of an event subscription has 3 to 64 letters, digits and hyphens")
+    return name
+
+
+SubscriptionName = Annotated[str, AfterValidator(_subscription_name)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^(?![Aa][Ee][Gg]-)[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\t\x20-\x7e]{1,4096}$")]
 
