@@ -71,3 +71,14 @@ def test_an_authority_of_a_cloud_without_vaults_is_questioned(
 def test_of_a_managed_identity_no_cloud_is_told(tmp_path: Path) -> None:
     ran = checked(tmp_path, of_kind("managed-identity") + f'[vaults]\nallowed_suffixes = ["{GOVERNMENT}"]\n')
     assert (ran.exit_code, ran.stderr) == (0, "")
+
+
+def test_that_mended_mistakes_may_bring_out_others_is_said(tmp_path: Path) -> None:
+    fits_no_kind = (
+        '[event_grid.sources.one]\nkind = "queue"\naudience = "api://byokd"\nvaults = ["*.vault.azure.net"]\n'
+    )
+    ran = checked(tmp_path, fits_no_kind + 'visibility_timeout = "1 ms"\n')
+    assert (ran.exit_code, "visibility_timeout" in ran.stderr, "audience" in ran.stderr) == (2, True, False)
+    assert "whether settings fit each other is looked at once each of them is right" in ran.stderr
+    ran = checked(tmp_path, fits_no_kind)
+    assert (ran.exit_code, "audience does not belong to kind queue" in ran.stderr) == (2, True)

@@ -39,6 +39,8 @@ def run(settings_path: Path) -> None:
 def check_config(settings_path: Path) -> None:
     """Read the settings and name every mistake, without starting anything.
 
+    Whether settings fit each other is looked at once each of them is right by itself.
+
     Certificates that have ended, or do not hold yet, are named too, and clouds that do not fit; exit 1 when one is bad.
     """
     settings = read_or_fail(settings_path)
@@ -63,6 +65,7 @@ def read_or_fail(path: Path) -> Settings:
             say_error(f"{mistake.place}: {mistake.message}")
         fail(
             f"nothing was started: {counted(len(error.mistakes), 'mistake')} in the settings",
-            hint="docs/settings.md has every setting with its form and default",
+            hint="docs/settings.md has every setting with its form and default; whether settings fit each other is "
+            "looked at once each of them is right",
             code=ExitCode.USAGE,
         )

@@ -1,4 +1,8 @@
-"""Reads the settings: a TOML file, overlaid by the environment. Every mistake is named at once, with its place."""
+"""Reads the settings: a TOML file, overlaid by the environment. Every mistake is named at once, with its place.
+
+But not those that only several settings together make: pydantic looks at them when each of these is right, and what
+would stand in for a wrong one could make mistakes of its own.
+"""
 
 import ssl
 import stat

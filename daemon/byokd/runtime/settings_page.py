@@ -30,7 +30,8 @@ Generated from `daemon/byokd/settings/` by `make docs`; a test keeps it true.
 
 Settings come from a TOML file (`byokd run --settings FILE`, by default `/etc/byokd/byokd.toml`). An environment
 variable `BYOKD_<SECTION>__<NAME>` overrides the file, such as `BYOKD_CHECKS__INTERVAL="30 s"`. Secrets come only from
-files. Unknown names and wrong values are refused, all at once, before anything starts (`byokd check-config`).
+files. Unknown names and wrong values are refused, all at once, before anything starts (`byokd check-config`). Whether
+settings fit each other is looked at once each of them is right: mending some mistakes may bring out others.
 `byokd reload` takes changes while the daemon runs; it refuses those of settings marked *restart*.
 
 Durations are a number and a unit: `ms`, `s`, `min`, `h` or `d`.
