@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId, WrappingVersionId
 from byokd.domain.vocabulary import State
+from byokd.runtime.explaining import _unadopted
 from byokd.runtime.looking import MOST_BEHIND, NEWEST, Item, Turns
+from byokd.settings import Settings, VaultSettings
 from virtual.test_explaining import document, printed  # noqa: F401 - a fixture
 from virtual.vaults import Vault
 from virtual.world import MINUTE, World
@@ -96,6 +98,39 @@ async def test_explain_and_one_line_in_the_log_say_why_the_newest_version_is_not
         assert len([entry for entry in world.logs if entry["event"] == "check-cut-short"]) == 1
     assert f"  not adopted {why}" in printed(found).output
     assert "not adopted" not in printed(mended).output
+
+
+async def test_a_vault_that_is_slow_now_and_then_is_told_of_once_an_hour(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await with_former(world, vault, key, count=4)
+        for _ in range(3):
+            vault.latency = 1.4
+            await asyncio.sleep(3 * MINUTE)
+            vault.latency = 0.02
+            await asyncio.sleep(MINUTE)
+        assert len((await world.watch(key)).versions) == 5, "all of them are still to be read"
+    assert sum(entry["event"] == "check-cut-short" for entry in world.logs) == 1
+
+
+async def test_our_own_limit_is_told_apart_from_a_slow_vault_and_has_no_line_in_the_log(world: World) -> None:
+    """It meets all keys of a vault, and has a metric."""
+    vault, key = world.one_vault()
+    async with world.running():
+        await with_former(world, vault, key, count=70)
+        await world.reload(Settings(vaults=VaultSettings(quota_share=0.05)))
+        vault.rotate()
+        watch = (await world.watch(key)).id
+        for _ in range(4):
+            await asyncio.sleep(10)
+            await world.service.scheduler.check_now(watch)
+        assert (await world.watch(key)).current_version.version == vault.key().newest.id
+        looks = world.service.sightings.of(watch)
+        assert sum(look.shortfall is not None and look.shortfall.limited for look in looks) >= 2
+        (first, *_) = (look for look in looks if look.shortfall is not None and look.shortfall.newest is not None)
+        why = str(_unadopted((first,), world.settings.checks.deadline))
+        assert "cut off by our own limit on calls to the vault (vaults.quota_share) with " in why
+        assert not [entry for entry in world.logs if entry["event"] == "check-cut-short"]
 
 
 ITEMS = st.integers(1, 12).map(lambda count: (*(WrappingVersionId(number) for number in range(1, count)), NEWEST))

@@ -17,6 +17,7 @@ from byokd.runtime.looking import Looker, target_of
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.pace import Heard
 from byokd.runtime.rounds import Round
+from byokd.runtime.seldom import Seldom
 from byokd.runtime.sightings import Sightings
 from byokd.runtime.standing import Standing
 
@@ -63,6 +64,7 @@ class Checker:
         self._deadline = deadline
         self._metrics = metrics
         self._looker = Looker(clock, randomness, doubts=doubts, standing=standing)
+        self._cut_told = Seldom(clock)
 
     async def check(self, watch: Watch, *, detected_by: DetectedBy) -> Checked:
         """Check a watch and commit what follows.
@@ -133,12 +135,12 @@ class Checker:
         return await self._conclude(watch, Look(seen, None, None, DetectedBy.POLL), now=now, instant=instant)
 
     def _report_shortfall(self, watch: Watch) -> None:
-        """Say once when looks are too short for all there is to see: the next one goes on where the last was cut."""
-        cut = [look.shortfall is not None and look.shortfall.unread > 0 for look in self._sightings.of(watch.id)]
-        if cut[-2:] == [True, True] and cut[-3:-2] != [True]:
-            last = self._sightings.of(watch.id)[-1].shortfall
-            if last is None:
-                raise AssertionError("a look that was cut has a shortfall")
+        """Say when looks become too short for all there is to see, seldom: some vaults are as slow as it takes."""
+        before, last = [None, *(look.shortfall for look in self._sightings.of(watch.id))][-2:]
+        if before is None or last is None or not before.unread or not last.unread:
+            return
+        # Our own limit has a metric, and meets all keys of a vault.
+        if not last.limited and self._cut_told.takes_turn(watch.id, detected_by=DetectedBy.POLL):
             _log.warning("check-cut-short", key=str(watch.key), unread=last.unread, of=last.of, watch=watch.id)
 
     def _report(self, watch: Watch, decision: Decision) -> None:

@@ -12,7 +12,7 @@ from byokd.domain.accounts import Account
 from byokd.domain.brake import BrakeMode, EngagedBy, Engagement
 from byokd.domain.identifiers import AccountId, KeyIdentifier, KeyVersion, WatchId
 from byokd.domain.verdict import Policy, Watch, WrappingVersion
-from byokd.domain.vocabulary import Outcome, Reason
+from byokd.domain.vocabulary import Outcome
 from byokd.domain.weigh import confirm_after, steadiness
 from byokd.ports import Clock, Store
 from byokd.records import Dossier
@@ -211,7 +211,7 @@ def _unadopted(looks: tuple[Sighting, ...], deadline: timedelta) -> str | None:
     if not short.unread:
         return f"the last check got no answer about it: {short.newest}"
     ended = f"ended after {deadline.total_seconds():g} s (checks.deadline)"
-    if short.newest is Reason.THROTTLED:
+    if short.limited:
         ended = "was cut off by our own limit on calls to the vault (vaults.quota_share)"
     left = f"{short.unread} of {short.of} things to read unread (each version in use, and the newest)"
     return f"the last check {ended} with {left}; the next one begins with those"

@@ -101,7 +101,7 @@ class Looker:
         look = Look(await asking.seen(), asking.newest, asking.proof, detected_by, stood=stood)
         if not asking.current_opens:
             return Looked(look, None)
-        shortfall = _shortfall(look, len(unread))
+        shortfall = _shortfall(look, len(unread), limited=calls.limited)
         return Looked(look if look.candidate is not None else await self._aside(calls, watch, look), shortfall)
 
     async def _aside(self, calls: Round, watch: Watch, look: Look) -> Look:
@@ -211,9 +211,9 @@ def target_of(watch: Watch, key: KeyIdentifier) -> KeyTarget:
     return KeyTarget(watch.identity, watch.tenant, key)
 
 
-def _shortfall(look: Look, unread: int) -> Shortfall | None:
+def _shortfall(look: Look, unread: int, *, limited: bool) -> Shortfall | None:
     """Say how far a look came; None when there was nothing that it could not read."""
     silent = next((answer for answer in (look.candidate, look.newest) if isinstance(answer, NoAnswer)), None)
     if silent is None and not unread:
         return None
-    return Shortfall(unread, len(look.seen) + 1, None if silent is None else silent.reason)
+    return Shortfall(unread, len(look.seen) + 1, None if silent is None else silent.reason, limited)

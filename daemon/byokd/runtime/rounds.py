@@ -22,7 +22,8 @@ _Answer = TypeVar("_Answer")
 class Round:
     """The calls of one piece of work against one vault, under one deadline that started before the first.
 
-    `cut` counts those that got no answer because the deadline, or our own limit, left them no time.
+    `cut` counts those that got no answer because the deadline, or our own limit, left them no time; `limited` is
+    whether our own limit had a part in that.
     """
 
     def __init__(self, keys: KeyService, clock: Clock, *, deadline: timedelta) -> None:
@@ -30,6 +31,7 @@ class Round:
         self._clock = clock
         self._patience = Patience(clock.monotonic() + deadline.total_seconds())
         self.cut = 0
+        self.limited = False
 
     async def get(self, target: KeyTarget) -> KeyFacts | Refused | NoAnswer:
         """GET, or `TimedOut` when the deadline has passed."""
@@ -50,12 +52,16 @@ class Round:
                 answer = await call
         except TimeoutError:
             self.cut += 1
+            if not self._patience.waited:
+                return NoAnswer(Reason.TIMED_OUT, Evidence(operation))
             # A vault that got less than the whole time because of our own limit was not slow for all we know.
-            return own_limit(operation) if self._patience.waited else NoAnswer(Reason.TIMED_OUT, Evidence(operation))
+            self.limited = True
+            return own_limit(operation)
         finally:
             PATIENCE.reset(token)
         if isinstance(answer, NoAnswer) and answer.evidence.code == OWN_LIMIT:
             self.cut += 1
+            self.limited = True
         return answer
 
 

@@ -39,11 +39,13 @@ class Shortfall:
         unread: of so many things the time was too short.
         of: so many there were to read: the versions in use, and the newest with its proof.
         newest: why it is not known which version is the newest, or why that did not prove itself; None when it is.
+        limited: whether our own limit on calls had a part in it.
     """
 
     unread: int
     of: int
     newest: Reason | None
+    limited: bool
 
 
 @dataclass(frozen=True, slots=True)
