@@ -60,7 +60,7 @@ def test_every_type_and_every_member_is_on_the_page() -> None:
 
 
 def test_what_differs_from_its_shape_is_named() -> None:
-    good = {"keyIdentifier": "https://x/keys/k", "message": "m", "detectedBy": "poll"}
+    good = {"keyIdentifier": "https://x/keys/k", "message": "m", "identity": "platform", "detectedBy": "poll"}
     event = {"type": "byokd.key.expired", "data": good}
     assert flaws(event) == []
     assert flaws({**event, "type": "byokd.key.lost"}) == ["no event is of the type byokd.key.lost"]

@@ -8,7 +8,7 @@ from byokd.domain.decide import KeyEvent
 from byokd.domain.verdict import WatchWarning
 from byokd.domain.vocabulary import EventType, Outcome, Reason, WarningKind
 from byokd.ports import StaleError
-from store.builders import (
+from store.builders import IDENTITY, (
     KEY,
     START,
     Stage,
@@ -69,7 +69,7 @@ async def test_key_events_go_to_the_stream_of_the_key(stage: Stage) -> None:
     rows = (await stage.store.unpublished(after=1, limit=10))[-2:]
     for row in rows:
         assert (row.stream, row.type, row.time) == (KEY.topic, told.type, at(1))
-        assert (row.data, row.retained) == (dict(told.data), "keep")
+        assert (row.data, row.retained) == ({**told.data, "identity": IDENTITY}, "keep")
     assert rows[0].id != rows[1].id
 
 

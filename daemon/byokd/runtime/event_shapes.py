@@ -76,18 +76,23 @@ class KeyData(Shape):
     key_identifier: Url
 
 
-class VersionDetectedData(KeyData):
+class SeenKeyData(KeyData):
+    """What one identity's look at a key showed. Where several identities watch a key, each is told for itself."""
+
+    identity: Annotated[str, Field(description="whose look it was")]
+    detected_by: DetectedBy
+
+
+class VersionDetectedData(SeenKeyData):
     """A newer version proved itself."""
 
     previous_key_identifier: Url
-    detected_by: DetectedBy
 
 
-class KeyWarningData(KeyData):
+class KeyWarningData(SeenKeyData):
     """Something is amiss that costs no account its life."""
 
     message: str
-    detected_by: DetectedBy
 
 
 class NearExpiryData(KeyWarningData):

@@ -68,7 +68,9 @@ def commit_decision(
     if decision.adoption is not None:
         adopted = _adopt(connection, watch.id, decision.adoption, now=now)
         versions, current, known = (*versions, adopted), adopted.id, known | {adopted.version}
-    record_key_events(connection, [(watch.key, event) for event in decision.events], recorder=recorder, now=now)
+    # Several identities may watch one key, and each is told for itself.
+    told = [(watch.key, replace(event, data={**event.data, "identity": watch.identity})) for event in decision.events]
+    record_key_events(connection, told, recorder=recorder, now=now)
     return replace(
         watch,
         revision=watch.revision + 1,
