@@ -10,7 +10,7 @@ from byokd.domain.identifiers import AccountId, IdentityName, KeyIdentifier, Ten
 from byokd.domain.vocabulary import State
 from byokd.ports import KeyTarget
 from byokd.runtime.registrar import Action, Result
-from virtual.test_registration import IDENTITIES, OTHERS, SETTINGS, SHARED, SPARE, apply, contents, spec_with, vault_of
+from virtual.registering import IDENTITIES, OTHERS, SETTINGS, SHARED, SPARE, apply, contents, spec_with, vault_of
 from virtual.using import protect, reveal
 from virtual.vaults import IDENTITY, OPERATIONS, TENANT, Vault
 from virtual.world import MINUTE, World, account_id
