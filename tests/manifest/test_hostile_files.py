@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from byokd.runtime.manifest import Format, ManifestInvalidError, read_manifest
-from manifest.test_manifest import TOML, TOML_LINES, YAML, YAML_MERGED
+from manifest.files import TOML, TOML_LINES, YAML, YAML_MERGED
 
 FORMATS = st.sampled_from(("yaml", "toml"))
 PIECES = (
