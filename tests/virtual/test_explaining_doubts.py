@@ -7,38 +7,17 @@ from typing import Any
 
 import pytest
 
-from byokd.cli import explain as command
 from byokd.domain.identifiers import AccountId
 from byokd.domain.vocabulary import Reason, RefusalKind
-from byokd.runtime.brake_words import sentence
-from byokd.runtime.unusable import InaccessibleError, RecordDamagedError, UnavailableError
-from virtual.fleets import (
-    Customer,
-    break_credential,
-    fleet,
-    held,
-    is_engaged,
-    mend_credential,
-    shared,
-    until,
-    with_brake,
-)
+from byokd.runtime.unusable import InaccessibleError, RecordDamagedError
+from virtual.explained import is_refused, text_of, what_needs_no_key_works
+from virtual.fleets import until
 from virtual.test_damages import tear
 from virtual.test_explaining import document, until_in, world_time
 from virtual.using import CONTENT, REF, protect, reveal
 from virtual.world import HOUR, MINUTE, START, World, with_checks
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
-
-
-def text_of(found: dict[str, Any]) -> str:
-    return "\n".join(command._lines(found))
-
-
-async def what_needs_no_key_works(world: World, account: AccountId) -> None:
-    assert (await world.account(account)).id == account
-    assert [info.ref for info in await world.service.values.list(account)] == [REF]
-    await world.service.values.remove(account, REF)
 
 
 async def test_a_suspected_account_says_what_the_gate_does(world: World) -> None:
@@ -88,91 +67,6 @@ async def test_a_suspected_account_says_what_the_gate_does(world: World) -> None
     assert closed["refused"] == [
         "protecting and revealing values, changing the account, moving its key to a newer version"
     ]
-
-
-async def test_a_brake_engaged_by_hand_is_told_with_its_reason_and_what_ends_it(world: World) -> None:
-    vault, key = world.one_vault()
-    words = "new credential for the platform, change 4711: whoever is on call lets it go again before noon"
-    async with world.running():
-        (account,) = await world.register(key)
-        await protect(world, account)
-        await world.service.brakeman.engage(words)
-        assert (await document(world, account))["brake"] is None, "it does not concern this account yet"
-        vault.revoke()
-        await until_in(world, account, "suspected")
-        early = await document(world, account)
-        assert "confirms it: the brake holds it back, and the account stays as it is" in early["until"]
-        await until_in(world, account, "held")
-        found = await document(world, account)
-        suspicion = found["versions"][0]["suspicion"]
-        assert "many customers" not in text_of(found)
-        assert "The brake holds it back, because an operator engaged it" in found["means"]
-        brake = found["brake"]
-        assert (brake["engagedBy"], brake["message"], brake["holds"]) == ("operator", words, True)
-        assert brake["why"] == f"engaged by an operator since {brake['since']}: {words}"
-        until_when = f"a refusal from {suspicion['heldUntil']} on counts: the account becomes Inaccessible"
-        assert until_when in found["until"]
-        for order in ("release", "confirm"):
-            assert f"`byokd brake {order}`" in found["until"]
-        first, second = found["remedies"]
-        assert (first["about"], first["who"], first["commands"]) == (
-            "brake",
-            "operator",
-            ["byokd brake status", "byokd doctor"],
-        )
-        assert words in first["text"]
-        assert "it stays engaged until an operator ends it" in first["text"]
-        assert second["about"] == "suspicion"
-        with pytest.raises(InaccessibleError):
-            await reveal(world, account)
-        await what_needs_no_key_works(world, account)
-        await world.until_told(account, "byokd.account.inaccessible", within=2 * HOUR)
-        assert world_time((await world.account(account)).since.isoformat()) >= world_time(suspicion["heldUntil"])
-    assert f"brake       {brake['why']}" in text_of(found)
-
-
-async def test_a_brake_that_the_tally_engaged_is_told_with_what_was_found(make_world: Callable[..., World]) -> None:
-    world = make_world(settings=shared())
-    async with world.running():
-        customers = await fleet(world, 4)
-        break_credential(customers)
-
-        async def all_held() -> bool:
-            return await held(world) == len(customers)
-
-        await until(all_held, seconds=2 * MINUTE)
-        account = customers[0].accounts[0]
-        found = await document(world, account)
-        assert found["condition"] == "held"
-        assert "so many customers are refused that it may be our own fault" in found["means"]
-        assert "vaults were suspected at once (AccessDenied), among all customers" in found["brake"]["why"]
-        assert "it lets go by itself when nothing that it met is refused any more" in found["remedies"][0]["text"]
-        await world.service.brakeman.engage("on call took over")
-        taken = await document(world, account)
-        assert ", first by itself, then by an operator: on call took over (" in taken["brake"]["why"]
-        assert "so many customers are refused that it may be our own fault" in taken["means"]
-        mend_credential(customers)
-        await until(lambda: is_well(world, account), seconds=6 * MINUTE)
-        assert (await document(world, account))["brake"] is None
-
-
-async def test_a_brake_that_only_observes_is_told_and_holds_nothing(make_world: Callable[..., World]) -> None:
-    world = make_world(settings=with_brake(mode="observe"))
-    async with world.running():
-        customers = await fleet(world, 4)
-        break_credential(customers)
-
-        async def all_closed() -> bool:
-            return all([await condition(world, one) == "inaccessible" for one in customers])
-
-        await until(all_closed, seconds=3 * MINUTE)
-        assert await is_engaged(world)
-        found = await document(world, customers[0].accounts[0])
-    assert (found["brake"]["mode"], found["brake"]["holds"]) == ("observe", False)
-    assert found["remedies"][0]["about"] == "brake"
-    assert "(it only observes)" in text_of(found)
-    assert "brake release" not in found["until"]
-    assert "discards what it holds" not in found["remedies"][0]["text"]
 
 
 async def test_a_key_that_was_made_anew_is_not_to_stay_enabled_and_not_to_be_recovered(world: World) -> None:
@@ -252,18 +146,6 @@ async def test_who_is_inaccessible_and_damaged_is_not_promised_that_all_works_ag
         assert "works again by itself" not in found["until"]
 
 
-async def test_a_brake_is_not_told_to_whom_it_does_not_hold(world: World) -> None:
-    vault, key = world.one_vault()
-    async with world.running():
-        (account,) = await world.register(key)
-        vault.strike(RefusalKind.ACCESS_DENIED)
-        await until_in(world, account, "inaccessible")
-        await world.service.brakeman.engage("a drill")
-        found = await document(world, account)
-        assert found["brake"] is None
-        assert "brake" not in {one["about"] for one in found["remedies"]}
-
-
 async def test_a_denial_after_a_silence_is_not_said_to_be_one(world: World) -> None:
     vault, key = world.one_vault()
     async with world.running():
@@ -341,55 +223,6 @@ async def test_the_grant_that_the_refusal_tells_is_the_one_that_is_named(world: 
     for remedy in (warned[0], denied):
         (command,) = remedy["commands"]
         assert command.startswith(verb)
-
-
-async def condition(world: World, customer: Customer) -> str:
-    return str((await document(world, customer.accounts[0]))["condition"])
-
-
-async def is_well(world: World, account: AccountId) -> bool:
-    return str((await document(world, account))["condition"]) == "healthy"
-
-
-async def is_refused(world: World, account: AccountId) -> bool:
-    try:
-        await reveal(world, account)
-    except UnavailableError:
-        return True
-    return False
-
-
-async def test_what_the_brake_holds_is_counted_in_versions_accounts_and_tenants(world: World) -> None:
-    vault, key = world.one_vault()
-    async with world.running():
-        (account,) = await world.register(key)
-        await world.register(world.one_vault("fabrikam")[1], first=2)
-        vault.create()
-        await world.until_told(account, "byokd.accountkey.rewrapped", within=2 * MINUTE)
-        await world.service.brakeman.engage("work on our network")
-        vault.revoke()
-
-        async def both_held() -> bool:
-            return await held(world) == 2
-
-        await until(both_held, seconds=2 * MINUTE)
-        report = await world.sql.brake_report(limit=9)
-        assert (report.held, report.accounts, report.vaults, report.tenants) == (2, 1, 1, 1)
-        said = sentence(report, world.settings.brake)
-    assert "denials held: 2 (key versions in 1 vault of 1 tenant, with 1 account), the first until " in said
-
-
-async def test_a_brake_does_not_concern_whom_it_found_denied_long_before(world: World) -> None:
-    vault, key = world.one_vault()
-    async with world.running():
-        (account,) = await world.register(key)
-        vault.revoke()
-        await until_in(world, account, "inaccessible")
-        await world.clock.sleep(10 * MINUTE)
-        await world.service.brakeman.engage("work on our network")
-        found = await document(world, account)
-    assert found["brake"] is None
-    assert [remedy["about"] for remedy in found["remedies"]] == ["denial"]
 
 
 async def test_another_reason_of_a_key_that_changes_all_the_time_counts_later_and_says_so(world: World) -> None:
