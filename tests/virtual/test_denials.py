@@ -220,11 +220,7 @@ async def test_clock_set_back_during_a_suspicion_does_not_hold_it_up(world: Worl
     async with world.running():
         (account,) = await world.register(key)
         vault.disable()
-
-        async def is_suspected() -> bool:
-            return (await world.watch(key)).current_version.verdict.suspicion is not None
-
-        await world.until(is_suspected, within=67)
+        await world.until_suspected(key)
         world.clock.stepped -= timedelta(hours=6)
         await world.until_told(account, INACCESSIBLE, within=30)
 

@@ -86,11 +86,7 @@ async def test_a_reload_between_the_two_denials_neither_shortens_nor_resets(worl
         (account,) = await world.register(key)
         await asyncio.sleep(MINUTE)
         vault.disable()
-
-        async def is_suspected() -> bool:
-            return (await world.watch(key)).current_version.verdict.suspicion is not None
-
-        await world.until(is_suspected, within=67)
+        await world.until_suspected(key)
         first = world.now
         await asyncio.sleep(1)
         await world.reload()

@@ -19,11 +19,7 @@ async def test_suspicion_survives_a_restart_as_it_is(world: World, orderly: bool
         (account,) = await world.register(key)
         await asyncio.sleep(MINUTE)
         vault.blocked = True
-
-        async def is_suspected() -> bool:
-            return (await world.watch(key)).current_version.verdict.suspicion is not None
-
-        await world.until(is_suspected, within=67)
+        await world.until_suspected(key)
         suspicion = (await world.watch(key)).current_version.verdict.suspicion
         first = world.now
         for _ in range(4):
@@ -42,11 +38,7 @@ async def test_restart_between_the_two_denials_neither_shortens_nor_resets(world
         (account,) = await world.register(key)
         await asyncio.sleep(MINUTE)
         vault.disable()
-
-        async def is_suspected() -> bool:
-            return (await world.watch(key)).current_version.verdict.suspicion is not None
-
-        await world.until(is_suspected, within=67)
+        await world.until_suspected(key)
         first = world.now
         await asyncio.sleep(1)
         await world.restart()
@@ -91,11 +83,7 @@ async def test_overdue_watches_are_admitted_at_twice_the_steady_rate_and_suspect
             await world.register(key, first=number)
         await asyncio.sleep(MINUTE)
         suspect.disable()
-
-        async def is_suspected() -> bool:
-            return (await world.watch(suspect_key)).current_version.verdict.suspicion is not None
-
-        await world.until(is_suspected, within=67)
+        await world.until_suspected(suspect_key)
         await world.crash()
         await asyncio.sleep(10 * MINUTE)
         await world.start()

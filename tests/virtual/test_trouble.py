@@ -118,11 +118,7 @@ async def test_silence_between_two_denials_neither_confirms_nor_forgets(world: W
     async with world.running():
         (account,) = await world.register(key)
         vault.disable()
-
-        async def is_suspected() -> bool:
-            return (await world.watch(key)).current_version.verdict.suspicion is not None
-
-        await world.until(is_suspected, within=67)
+        await world.until_suspected(key)
         vault.strike(Reason.THROTTLED)
         await asyncio.sleep(20 * MINUTE)
         assert await world.state(account) is State.ACCESSIBLE

@@ -209,6 +209,14 @@ class World:
             await asyncio.sleep(0.1)
         return self.now - begun
 
+    async def until_suspected(self, key: KeyIdentifier) -> None:
+        """Wait until a denial of a key's current version was seen once: at its next poll, at the latest."""
+
+        async def is_suspected() -> bool:
+            return (await self.watch(key)).current_version.verdict.suspicion is not None
+
+        await self.until(is_suspected, within=67)
+
     async def until_told(self, account: AccountId, type_: str, *, within: float, times: int = 1) -> dict[str, Any]:
         """Wait for an event of that type on the bus."""
 
