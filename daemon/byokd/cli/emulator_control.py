@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
@@ -54,6 +54,11 @@ def act(action: Action, say: Callable[[Any], str] = lambda _: "done") -> None:
     except ControlError as error:
         raise RefusedError(error.message, error.hint) from None
     click.echo(json.dumps({} if document is None else document) if meta.get(JSON) else say(document))
+
+
+def say_each(say: Callable[[Any], str], *, none: str) -> Callable[[Sequence[Any]], str]:
+    """Give what says a list: each by itself, or that there is none."""
+    return lambda found: "\n".join(map(say, found)) or none
 
 
 def say_vault(vault: "VaultState") -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from byokd.cli.emulator_control import act, given, json_option
+from byokd.cli.emulator_control import act, given, json_option, say_each
 from byokd.emulator.roles import ROLES
 from byokd.emulator.vocabulary import Scope
 
@@ -52,10 +52,7 @@ def remove(vault_name: str, role_name: str, **options: Any) -> None:  # noqa: AN
 @json_option
 def list_roles(vault_name: str) -> None:
     """Show the assignments that reach VAULT or one of its keys."""
-    act(
-        lambda control: control.roles(vault_name),
-        lambda found: "\n".join(map(say_role, found)) or "no role assignments",
-    )
+    act(lambda control: control.roles(vault_name), say_each(say_role, none="no role assignments"))
 
 
 def say_role(one: "RoleAssignmentState") -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from byokd.cli.emulator_control import act, given, json_option
+from byokd.cli.emulator_control import act, given, json_option, say_each
 from byokd.emulator.vocabulary import EndpointType, EventType, Schema, Topic
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def delete(vault_name: str, name: str) -> None:
 @json_option
 def list_subscriptions(vault_name: str) -> None:
     """Show the subscriptions of a vault."""
-    act(
-        lambda control: control.subscriptions(vault_name),
-        lambda found: "\n".join(map(say_subscription, found)) or "no subscriptions",
-    )
+    act(lambda control: control.subscriptions(vault_name), say_each(say_subscription, none="no subscriptions"))
 
 
 def say_subscription(one: "SubscriptionState") -> str:

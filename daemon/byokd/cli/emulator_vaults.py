@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from byokd.cli.emulator_control import act, given, json_option, say_key, say_vault
+from byokd.cli.emulator_control import act, given, json_option, say_each, say_key, say_vault
 from byokd.emulator.vocabulary import Access, Curve, KeyType, Network
 
 if TYPE_CHECKING:
@@ -251,4 +251,4 @@ def list_keys(vault_name: str) -> None:
         state = await control.vault(vault_name)
         return state["keys"] + state["deleted_keys"]
 
-    act(keys, lambda found: "\n".join(say_key(one) for one in found) or "no keys")
+    act(keys, say_each(say_key, none="no keys"))
