@@ -8,7 +8,7 @@ from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId
 from byokd.ports import StaleError, StoreUnavailableError
 from byokd.runtime.daemon import Daemon
 from byokd.runtime.registrar import Action
-from simulation.adversary import ODD, Adversary
+from simulation.bad_luck import ODD, BadLuck
 from simulation.broker import Memory
 from simulation.world import Customer, spec_of
 from virtual.vaults import OPERATIONS as GRANTED
@@ -28,7 +28,7 @@ PLACES = (
 DOWNTIMES = (0.5, 5.0, 60.0, 600.0, 3600.0)
 
 
-class Everything(Adversary):
+class Everything(BadLuck):
     """All that can happen."""
 
     # --- the store and the broker
