@@ -9,12 +9,13 @@ WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 # Tests start byokd hundreds of times: where the environment forbids it to, it would compile all its modules each time.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test kills simulate mutate check bench docs lock clean
+.PHONY: help setup demo test kills deaths simulate mutate check bench docs lock clean
 
 help:
 	@echo "make demo    set up and show the main job"
 	@echo "make test    set up and run every test"
 	@echo "make kills   kill the daemon at every single call of its ports, not only at the first of each kind"
+	@echo "make deaths  kill broker and daemon during ten thousand changes, also a broker that forgets; make test has it smaller"
 	@echo "make simulate SEEDS=1000   live through that many worlds of bad luck; SEED=n shows one, BUG=list|all|name plants bugs"
 	@echo "make mutate  change the rules one by one and see whether tests notice; MODULES=\"weigh decide\" for some of them"
 	@echo "make check   linters, types, layers"
@@ -41,6 +42,10 @@ test: setup
 kills: setup
 	tests/set-up
 	BYOKD_KILLS=all $(BIN)/python -m pytest -n auto tests/kills $(ARGS)
+
+deaths: setup
+	tests/set-up
+	BYOKD_KILLS=all $(BIN)/python -m pytest -n auto --durations=0 tests/service/test_deaths_of_the_bus.py $(ARGS)
 
 SIMULATE := $(foreach name,SEEDS FIRST JOBS SEED BUG,$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
 
