@@ -1,8 +1,29 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from byokd.demo.stage import Stage, set_stage
+from parts.forking import Forker, forked
+
+STARTED_AS_ALWAYS = {"test_process"}
+"""Whose subject is the process itself, from its start to its end."""
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Forker]:
+    made = Forker()
+    yield made
+    made.end()
+
+
+@pytest.fixture(autouse=True)
+def _started_by_forking(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Most of what these tests take would be the loading of byokd, again and again."""
+    if request.path.stem in STARTED_AS_ALWAYS:
+        yield
+        return
+    with forked(request.getfixturevalue("forker")):
+        yield
 
 
 @pytest.fixture
