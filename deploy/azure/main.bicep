@@ -46,6 +46,9 @@ param queueAccountName string = 'byokd${uniqueString(resourceGroup().id)}'
 @description('queue: its name.')
 param queueName string = 'byokd-keyvault-events'
 
+@description('queue: another, for what nobody can read (event_grid.sources.NAME.poison_queue). Empty: none, byokd drops it.')
+param poisonQueueName string = ''
+
 @description('The region of the vault: a system topic has to be where its source is.')
 param location string = resourceGroup().location
 
@@ -146,6 +149,11 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = if (delivery =
     resource queue 'queues' = {
       name: queueName
     }
+
+    // A name has to be one even where the condition says no.
+    resource poison 'queues' = if (!empty(poisonQueueName)) {
+      name: empty(poisonQueueName) ? 'none' : poisonQueueName
+    }
   }
 }
 
@@ -172,6 +180,19 @@ resource receives 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (del
     roleDefinitionId: subscriptionResourceId(
       'Microsoft.Authorization/roleDefinitions',
       roles.storageQueueDataMessageProcessor
+    )
+  }
+}
+
+resource setsAside 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (delivery == 'queue' && !empty(poisonQueueName)) {
+  name: guid(account::queues::poison.id, byokdPrincipalId, byokdIdentityName, roles.storageQueueDataMessageSender)
+  scope: account::queues::poison
+  properties: {
+    principalId: byokd
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId(
+      'Microsoft.Authorization/roleDefinitions',
+      roles.storageQueueDataMessageSender
     )
   }
 }

@@ -6,7 +6,7 @@ usage() {
     cat <<'TEXT'
 usage: deploy/azure/subscribe.sh --vault NAME --principal ID [--webhook URL --secret-file FILE [--header NAME]
                                                               [--tenant ID --audience ID-OR-URI]]
-                                                             [--queue-account NAME [--queue NAME]]
+                                                             [--queue-account NAME [--queue NAME] [--poison-queue NAME]]
 
   --vault NAME          the vault with the customer key; it uses Azure RBAC
   --principal ID        object id, in the vault's tenant, of the identity that byokd comes with
@@ -16,6 +16,8 @@ usage: deploy/azure/subscribe.sh --vault NAME --principal ID [--webhook URL --se
   --tenant, --audience  have deliveries carry a token of that tenant for that application, beside or without a secret
   --queue-account NAME  have Event Grid fill a queue of that storage account, which is made where it is missing
   --queue NAME          its name; default: byokd-keyvault-events
+  --poison-queue NAME   another one, for messages that nobody can read, as event_grid.sources.NAME.poison_queue names it;
+                        without it byokd drops them
 
 Needs az, signed in as somebody who may assign roles there. It can be run again. Without webhook and queue byokd polls.
 TEXT
@@ -27,11 +29,13 @@ fail() {
     exit 1
 }
 
-vault='' principal='' webhook='' secret_file='' header=x-byokd-secret tenant='' audience='' account='' queue=byokd-keyvault-events
+vault='' principal='' webhook='' secret_file='' header=x-byokd-secret tenant='' audience='' account=''
+queue=byokd-keyvault-events poison=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit 0 ;;
-        --vault | --principal | --webhook | --secret-file | --header | --tenant | --audience | --queue-account | --queue)
+        --vault | --principal | --webhook | --secret-file | --header | --tenant | --audience | --queue-account | --queue | \
+            --poison-queue)
             [ $# -ge 2 ] || fail "$1 needs a value" "see --help" ;;
         *) usage >&2; exit 2 ;;
     esac
@@ -45,12 +49,15 @@ while [ $# -gt 0 ]; do
         --audience) audience=$2 ;;
         --queue-account) account=$2 ;;
         --queue) queue=$2 ;;
+        --poison-queue) poison=$2 ;;
     esac
     shift 2
 done
 [ -n "$vault" ] || fail "--vault is needed" "see --help"
 [ -n "$principal" ] || fail "--principal is needed" "see --help"
 [ -z "$webhook" ] || [ -z "$account" ] || fail "--webhook and --queue-account exclude each other" "choose one"
+[ -z "$poison" ] || [ -n "$account" ] || fail "--poison-queue needs --queue-account" "both queues are of one account"
+[ "$poison" != "$queue" ] || fail "--poison-queue is the queue itself" "name another"
 [ -z "$webhook" ] || [ -n "$secret_file" ] || [ -n "$tenant" ] ||
     fail "a webhook without secret and token takes no delivery" "--secret-file, or --tenant and --audience"
 [ -z "$tenant$audience" ] || { [ -n "$tenant" ] && [ -n "$audience" ]; } ||
@@ -96,13 +103,16 @@ else
             --kind StorageV2 --min-tls-version TLS1_2 --allow-blob-public-access false --allow-shared-key-access false \
             --output none
     account_id=$(az storage account show --name "$account" --resource-group "$group" --query id --output tsv)
-    # By ARM: the data plane would want a role of whoever runs this.
-    az rest --method put --output none --body '{}' \
-        --url "$account_id/queueServices/default/queues/$queue?api-version=2023-05-01"
+    queues=$account_id/queueServices/default/queues
+    for name in "$queue" ${poison:+"$poison"}; do
+        # By ARM: the data plane would want a role of whoever runs this.
+        az rest --method put --output none --body '{}' --url "$queues/$name?api-version=2023-05-01"
+    done
     sender=$(az eventgrid system-topic show --name "$topic" --resource-group "$group" --query identity.principalId --output tsv)
     assign "$message_sender" "$sender" "$account_id"
-    assign "$message_processor" "$principal" "$account_id/queueServices/default/queues/$queue"
+    assign "$message_processor" "$principal" "$queues/$queue"
+    [ -z "$poison" ] || assign "$message_sender" "$principal" "$queues/$poison"
     az eventgrid system-topic event-subscription create "$@" --delivery-identity systemassigned \
         --delivery-identity-endpoint-type storagequeue \
-        --delivery-identity-endpoint "$account_id/queueServices/default/queues/$queue" --storage-queue-msg-ttl 86400
+        --delivery-identity-endpoint "$queues/$queue" --storage-queue-msg-ttl 86400
 fi

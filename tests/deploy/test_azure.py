@@ -1,4 +1,4 @@
-"""deploy/azure says the same twice, in Bicep and for `az`. Neither a compiler nor Azure is here to try them."""
+"""deploy/azure says the same twice, in Bicep and for `az`. Bicep's grammar is here; its compiler and Azure are not."""
 
 import os
 import re
@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tree_sitter_bicep
+from tree_sitter import Language, Node, Parser
 
 import byokd
 from byokd.domain.signals import read_delivery
@@ -54,17 +56,45 @@ def test_both_ask_for_the_same_events_and_byokd_knows_each() -> None:
         assert read_delivery({"id": "1", "eventType": kind, "data": data}).signals, kind
 
 
+def parsed(text: str) -> Node:
+    return Parser(Language(tree_sitter_bicep.language())).parse(text.encode()).root_node
+
+
+def test_the_bicep_is_bicep() -> None:
+    text = BICEP.read_text()
+    assert not parsed(text).has_error
+    for right, wrong in (("scope: account::", "scope = account::"), ("= if (", "= if "), ("param ", "parameter ")):
+        assert parsed(text.replace(right, wrong)).has_error, right
+
+
 def test_the_bicep_holds_together() -> None:
     text = code(BICEP)
-    for opening, closing in ("()", "[]", "{}"):
-        assert text.count(opening) == text.count(closing)
-    assert text.count("'") % 2 == 0
     names = re.findall(r"^(?:param|var) (\w+)", text, re.MULTILINE)
     for name in names:
         assert len(re.findall(rf"\b{name}\b", text)) > 1, f"{name} is not used"
     for name, kind in re.findall(r"^resource (\w+) '([^']+)'", text, re.MULTILINE):
         assert re.fullmatch(r"Microsoft\.[\w./]+@\d{4}-\d\d-\d\d", kind), f"{name}: {kind}"
     assert re.search(r"@secure\(\)\nparam webhookSecret string", text)
+
+
+def resource(name: str) -> str:
+    """What a resource of the Bicep says, without white space."""
+    (found,) = re.findall(rf"^resource {name} (.*?)^}}", code(BICEP), re.MULTILINE | re.DOTALL)
+    return re.sub(r"\s", "", found)
+
+
+def test_the_bicep_makes_a_poison_queue_that_byokd_may_write_and_not_empty_where_one_is_named() -> None:
+    named = "!empty(poisonQueueName)"
+    assert re.search(r"^param poisonQueueName string = ''$", code(BICEP), re.MULTILINE)
+    assert f"resourcepoison'queues'=if({named}){{name:" in resource("account")
+    sets_aside = resource("setsAside")
+    assert f"=if(delivery=='queue'&&{named}){{" in sets_aside
+    assert "scope:account::queues::poison" in sets_aside
+    assert "principalId:byokd" in sets_aside
+    assert sets_aside.count("roles.storageQueueDataMessageSender") == 2
+    assert "Processor" not in sets_aside
+    (receives,) = (one for one in map(resource, ("sends", "receives", "setsAside")) if "Processor" in one)
+    assert "scope:account::queues::queue" in receives
 
 
 AZ = """#!/bin/sh
@@ -126,6 +156,20 @@ def test_a_queue_is_filled_by_event_grid_and_emptied_by_byokd(az: dict[str, str]
     assert f"--delivery-identity-endpoint {queue}" in calls[-1]
 
 
+def test_a_poison_queue_is_made_and_byokd_may_write_it(az: dict[str, str]) -> None:
+    arguments = ("--vault", "contoso", "--principal", "p", "--queue-account", "hints", "--poison-queue", "poison")
+    code, said, calls = run(az, *arguments)
+    assert (code, said) == (0, "")
+    queues = "/the/id/of/storage/queueServices/default/queues"
+    made = [call for call in calls if call.startswith("rest --method put")]
+    assert [call.rpartition("/")[2].partition("?")[0] for call in made] == ["byokd-keyvault-events", "poison"]
+    (sends,) = (call for call in calls if f"{queues}/poison " in call and "role assignment" in call)
+    assert ROLES["Storage Queue Data Message Sender"] in sends
+    assert "--assignee-object-id p " in sends
+    (receives,) = (call for call in calls if ROLES["Storage Queue Data Message Processor"] in call)
+    assert f"--scope {queues}/byokd-keyvault-events " in receives
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -135,6 +179,8 @@ def test_a_queue_is_filled_by_event_grid_and_emptied_by_byokd(az: dict[str, str]
         (("--vault", "v", "--principal", "p", "--webhook", "https://x"), "takes no delivery"),
         (("--vault", "v", "--principal", "p", "--webhook", "u", "--queue-account", "q"), "exclude each other"),
         (("--vault", "v", "--principal", "p", "--webhook", "u", "--tenant", "t"), "belong together"),
+        (("--vault", "v", "--principal", "p", "--poison-queue", "q"), "needs --queue-account"),
+        (("--vault", "v", "--principal", "p", "--queue-account", "a", "--queue", "q", "--poison-queue", "q"), "itself"),
         (("--vault", "v", "--principal", "p", "--webhook", "u", "--secret-file", "/nowhere"), "cannot read /nowhere"),
     ],
 )
