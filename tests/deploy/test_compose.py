@@ -108,7 +108,9 @@ def test_byokd_finds_its_files(compose: dict[str, Any], settings: Settings) -> N
 
 def test_byokd_and_mosquitto_meet_on_loopback(compose: dict[str, Any], settings: Settings) -> None:
     services, said = compose["services"], directives()
-    assert services["byokd"]["network_mode"] == "service:mosquitto"
+    assert services["byokd"]["network_mode"] == services["mosquitto"]["network_mode"] == "service:network"
+    # Who has the network of one that restarts has none any more: the owner does nothing that can fail.
+    assert services["network"]["entrypoint"] == ["sleep", "infinity"]
     port, _, address = said["listener"].partition(" ")
     assert settings.mqtt.url == f"mqtt://{address}:{port}"
     assert services["mosquitto"]["healthcheck"]["test"][-1].endswith(f"/dev/tcp/{address}/{port}")
@@ -120,6 +122,17 @@ def test_byokd_and_mosquitto_meet_on_loopback(compose: dict[str, Any], settings:
     assert f"user {settings.mqtt.username}\n" in (DEPLOY / "mosquitto/acl").read_text()
     assert f"topic readwrite {settings.mqtt.topic_prefix}/#" in (DEPLOY / "mosquitto/acl").read_text()
     assert "/etc/mosquitto/conf.d/byokd.conf" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_what_is_done_once_is_done_by_containers_that_may_do_it(compose: dict[str, Any]) -> None:
+    head = (DEPLOY / "compose.yaml").read_text().partition("\nname:")[0].replace("\\\n#", "")
+    images = {service["image"] for service in compose["services"].values() if "build" in service}
+    once = [line for line in head.splitlines() if "/secrets:/secrets" in line]
+    assert len(once) == 3
+    for line in once:
+        # `docker compose run` would take away what the services lack: capabilities, and a root that can be written.
+        assert line.startswith("#   docker run --rm --user 0 --entrypoint ")
+        assert line.partition('/secrets:/secrets" ')[2].split()[0] in images
 
 
 def test_byokd_and_postgresql_meet_at_a_socket(compose: dict[str, Any], settings: Settings) -> None:
