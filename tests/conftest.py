@@ -16,7 +16,7 @@ from xdist.scheduler import Scheduling
 
 from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
 from parts.registry import PARTS
-from parts.scheduling import GroupScheduling
+from parts.scheduling import GroupScheduling, comes_late
 
 pytest_plugins = ["parts.leaks"]
 
@@ -41,6 +41,10 @@ def pytest_sessionstart() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
     return GroupScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: comes_late(item.nodeid))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

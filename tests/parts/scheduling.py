@@ -13,6 +13,14 @@ TOGETHER = (
 )
 """Where a test is, what its name holds, and with what it stays. Each group is begun before all single tests."""
 
+LONG = ("tests/virtual/test_ten_thousand.py",)
+"""Where tests are that take long and would come among the last: two processors then wait for one."""
+
+
+def comes_late(nodeid: str) -> bool:
+    """Tell whether a test may come after those of LONG."""
+    return not nodeid.startswith(LONG)
+
 
 def group(nodeid: str) -> str:
     """Give what a test stays with: a group, or itself alone."""
