@@ -8,7 +8,8 @@ from byokd.domain.decide import KeyEvent
 from byokd.domain.verdict import WatchWarning
 from byokd.domain.vocabulary import EventType, Outcome, Reason, WarningKind
 from byokd.ports import StaleError
-from store.builders import IDENTITY, (
+from store.builders import (
+    IDENTITY,
     KEY,
     START,
     Stage,
