@@ -51,8 +51,11 @@ class Turns:
 
     def order(self, watch: WatchId, items: tuple[Item, ...]) -> tuple[Item, ...]:
         """Give the items in the order in which to read them."""
-        behind = tuple(item for item in self._behind.get(watch, ()) if item in items)
-        return behind + tuple(item for item in items if item not in behind)
+        behind = self._behind.get(watch)
+        if behind is None:
+            return items
+        left = tuple(item for item in behind if item in items)
+        return left + tuple(item for item in items if item not in left)
 
     def note(self, watch: WatchId, order: tuple[Item, ...], *, unread: tuple[Item, ...]) -> None:
         """Remember what was left unread of what was to be read in this order."""
@@ -122,6 +125,8 @@ class Looker:
 
 class _Asking:
     """A look under way: what was asked, and the answers so far."""
+
+    __slots__ = ("_calls", "_clock", "_doubts", "_facts", "_probes", "_randomness", "_watch", "newest", "proof")
 
     def __init__(self, calls: Round, watch: Watch, clock: Clock, randomness: Randomness, doubts: Doubts) -> None:
         self._calls = calls
