@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from byokd.domain.identifiers import AccountId, KeyIdentifier, WatchId, WrappingVersionId
-from byokd.domain.vocabulary import State
-from byokd.runtime.explaining import _unadopted
+from byokd.domain.vocabulary import Reason, State
+from byokd.runtime.explaining import _cut_at
 from byokd.runtime.looking import MOST_BEHIND, NEWEST, Item, Turns
 from byokd.settings import Settings, VaultSettings
 from virtual.test_explaining import document, printed  # noqa: F401 - a fixture
@@ -100,6 +100,34 @@ async def test_explain_and_one_line_in_the_log_say_why_the_newest_version_is_not
     assert "not adopted" not in printed(mended).output
 
 
+async def test_where_nobody_comes_to_know_whether_there_is_a_newer_version_that_is_said_but_not_of_a_pinned_key(
+    world: World,
+) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (pinned,) = await world.register(key.at(vault.key().newest.id))
+        (moving,) = await world.register(key, first=2)
+
+        async def told() -> list[str | None]:
+            return [(await document(world, account))["newestNotAdopted"] for account in (pinned, moving)]
+
+        await asyncio.sleep(3 * MINUTE)
+        assert await told() == [None, None]
+        vault.latency = 3.0  # two calls take longer than a check
+        vault.rotate()
+        await asyncio.sleep(3 * MINUTE)
+        of_pinned, of_moving = await told()
+        assert of_pinned is None
+        assert str(of_moving).startswith(
+            "a newer version, if there is one: the last check ended after 5 s (checks.deadl"
+        )
+        vault.latency = 0.02
+        vault.strike(Reason.VAULT_ERROR, "get")
+        await asyncio.sleep(3 * MINUTE)
+        silent = "a newer version, if there is one: the last check got no answer about it: VaultError"
+        assert await told() == [None, silent]
+
+
 async def test_a_vault_that_is_slow_now_and_then_is_told_of_once_an_hour(world: World) -> None:
     vault, key = world.one_vault()
     async with world.running():
@@ -127,8 +155,8 @@ async def test_our_own_limit_is_told_apart_from_a_slow_vault_and_has_no_line_in_
         assert (await world.watch(key)).current_version.version == vault.key().newest.id
         looks = world.service.sightings.of(watch)
         assert sum(look.shortfall is not None and look.shortfall.limited for look in looks) >= 2
-        (first, *_) = (look for look in looks if look.shortfall is not None and look.shortfall.newest is not None)
-        why = str(_unadopted((first,), world.settings.checks.deadline))
+        (first, *_) = (look.shortfall for look in looks if look.shortfall is not None and look.shortfall.newest)
+        why = _cut_at(first, world.settings.checks.deadline)
         assert "cut off by our own limit on calls to the vault (vaults.quota_share) with " in why
         assert not [entry for entry in world.logs if entry["event"] == "check-cut-short"]
 

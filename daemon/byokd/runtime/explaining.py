@@ -19,7 +19,7 @@ from byokd.records import Dossier
 from byokd.runtime.advising import Advice, Adviser, about_brake
 from byokd.runtime.bearings import Bearing, Situation, bearing
 from byokd.runtime.conditions import WELL, Condition, VersionStanding, condition_of
-from byokd.runtime.sightings import Sighting, Sightings
+from byokd.runtime.sightings import Shortfall, Sighting, Sightings
 from byokd.settings import Settings
 
 EVENTS: Final = 8
@@ -123,7 +123,7 @@ class Explainer:
             brake=engagement,
             versions=versions,
             newest=None if newest is None else watch.key.at(newest),
-            unadopted=None if newest in watch.adopted else _unadopted(looks, self._settings.checks.deadline),
+            unadopted=_unadopted(watch, newest, looks, self._settings.checks.deadline),
             last_look=looks[-1].at if looks else None,
             next_look=next_look,
             rewrap_waits_for=_what_rewrap_waits_for(dossier, versions),
@@ -203,11 +203,19 @@ def _newest(watch: Watch, looks: tuple[Sighting, ...]) -> KeyVersion | None:
     return next((look.newest for look in reversed(looks) if look.newest), watch.current_version.version)
 
 
-def _unadopted(looks: tuple[Sighting, ...], deadline: timedelta) -> str | None:
-    """Say why the last look did not come to the newest version; None when it did, or there was none."""
+def _unadopted(watch: Watch, newest: KeyVersion | None, looks: tuple[Sighting, ...], deadline: timedelta) -> str | None:
+    """Say why looks did not come to the newest version, or for long enough to none; None when they did."""
     short = looks[-1].shortfall if looks else None
-    if short is None or short.newest is None:
+    if newest is None or short is None or short.newest is None:
         return None
+    if newest not in watch.adopted:
+        return _cut_at(short, deadline)
+    if looks[-1].newest is None and looks[-2:-1] and looks[-2].newest is None:
+        return f"a newer version, if there is one: {_cut_at(short, deadline)}"
+    return None
+
+
+def _cut_at(short: Shortfall, deadline: timedelta) -> str:
     if not short.unread:
         return f"the last check got no answer about it: {short.newest}"
     ended = f"ended after {deadline.total_seconds():g} s (checks.deadline)"
