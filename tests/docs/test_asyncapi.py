@@ -65,6 +65,6 @@ def test_what_differs_from_its_shape_is_named() -> None:
     assert flaws(event) == []
     assert flaws({**event, "type": "byokd.key.lost"}) == ["no event is of the type byokd.key.lost"]
     assert flaws({**event, "data": {**good, "more": 1}}) == ["more: not described"]
-    assert flaws({**event, "data": {"keyIdentifier": "x", "message": "m"}})[0] == "detectedBy: missing"
+    assert flaws({**event, "data": {"keyIdentifier": "x", "message": "m", "identity": "i"}})[0] == "detectedBy: missing"
     assert flaws({**event, "data": {**good, "detectedBy": "guess"}})
     assert flaws({"type": "byokd.key.expired"}) == ["it has no data"]
