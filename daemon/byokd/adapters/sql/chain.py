@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Text, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from byokd.adapters.sql.columns import encode_document
-from byokd.adapters.sql.rows import AnyRow, Values
+from byokd.adapters.sql.rows import AnyRow, Values, columns_of
 from byokd.adapters.sql.tables import chains, events
 from byokd.domain.chain import Chain, event_bytes, moment
 from byokd.ports import Auditor, Ids, StaleError
@@ -78,7 +78,8 @@ def forget(connection: Connection, rows: Iterable[AnyRow], recorder: Recorder) -
 
 def chain_of(row: AnyRow) -> Chain:
     """Read a chain."""
-    return Chain(row.stream, row.floor, row.floor_number, row.forgotten, row.head, row.length)
+    of = columns_of(row)
+    return Chain(of["stream"], of["floor"], of["floor_number"], of["forgotten"], of["head"], of["length"])
 
 
 def _signed(row: Values, chain: Chain, recorder: Recorder) -> Values:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Text, bindparam, delete, exist
 
 from byokd.adapters.sql import chain
 from byokd.adapters.sql.chain import Recorder
-from byokd.adapters.sql.rows import AnyRow, Values
+from byokd.adapters.sql.rows import AnyRow, Values, columns_of
 from byokd.adapters.sql.tables import accounts, events
 from byokd.domain.accounts import AccountEvent, JsonValue
 from byokd.domain.decide import KeyEvent
@@ -131,7 +131,10 @@ def unpublished(connection: Connection, *, after: int, limit: int) -> Sequence[O
 
 def outbox_row(row: AnyRow) -> OutboxRow:
     """Read an event."""
-    return OutboxRow(row.number, row.id, row.stream, row.type, row.time, row.document, Retained(row.retained))
+    of = columns_of(row)
+    return OutboxRow(
+        of["number"], of["id"], of["stream"], of["type"], of["time"], of["document"], Retained(of["retained"])
+    )
 
 
 def mark_published(connection: Connection, numbers: Sequence[int], *, now: datetime) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, RowMapping
 
 from byokd.domain.accounts import Account, AccountSpec, CustomerKey, Damage
 from byokd.domain.answers import Evidence
@@ -28,6 +28,11 @@ AnyRow = Row[*tuple[Any, ...]]
 
 Values = dict[str, Any]
 """Columns to write, by name."""
+
+
+def columns_of(row: AnyRow) -> RowMapping:
+    """Give a row's columns by name, for where rows come in thousands: an attribute costs six times as much."""
+    return row._mapping  # noqa: SLF001 - public: the underscore keeps it apart from columns
 
 
 def text(value: object) -> str | None:
@@ -171,7 +176,8 @@ def _warning_of(kind: str, version: str | None, message: str, date: str | None) 
 
 def watched_key(row: AnyRow) -> KeyIdentifier:
     """Read the key identifier off the columns of a watch."""
-    return KeyIdentifier(VaultHost(row.host), row.key_name, KeyVersion(row.pinned) if row.pinned else None)
+    of = columns_of(row)
+    return KeyIdentifier(VaultHost(of["host"]), of["key_name"], KeyVersion(of["pinned"]) if of["pinned"] else None)
 
 
 def stored_identifier(identifier: str) -> KeyIdentifier:
@@ -182,30 +188,31 @@ def stored_identifier(identifier: str) -> KeyIdentifier:
 
 def account_of(row: AnyRow) -> Account:
     """Read an account off its row, with the columns of its watch and the version that wraps its key."""
-    customer_key = None if row.watch is None else CustomerKey(IdentityName(row.identity), watched_key(row))
+    of = columns_of(row)
+    customer_key = None if of["watch"] is None else CustomerKey(IdentityName(of["identity"]), watched_key(row))
     return Account(
         spec=AccountSpec(
-            AccountId.parse(row.id),
-            TenantId(row.tenant),
-            row.location,
+            AccountId.parse(of["id"]),
+            TenantId(of["tenant"]),
+            of["location"],
             customer_key,
-            None if row.attached_identity is None else IdentityName(row.attached_identity),
+            None if of["attached_identity"] is None else IdentityName(of["attached_identity"]),
         ),
-        incarnation=row.incarnation,
-        sequence=row.sequence,
-        generation=row.generation,
-        watch=None if row.watch is None else WatchId(row.watch),
-        wrapping_version=None if row.wrapping_version is None else WrappingVersionId(row.wrapping_version),
-        current=None if customer_key is None else customer_key.key.at(KeyVersion(row.wrapped_by)),
-        state=State(row.state),
-        reason=None if row.reason is None else Reason(row.reason),
-        message=row.message,
-        since=row.since,
-        unverified_since=row.unverified_since,
-        followed=row.followed,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        damage=None if row.damaged_since is None else Damage(row.damaged_since, row.damaged_message),
+        incarnation=of["incarnation"],
+        sequence=of["sequence"],
+        generation=of["generation"],
+        watch=None if of["watch"] is None else WatchId(of["watch"]),
+        wrapping_version=None if of["wrapping_version"] is None else WrappingVersionId(of["wrapping_version"]),
+        current=None if customer_key is None else customer_key.key.at(KeyVersion(of["wrapped_by"])),
+        state=State(of["state"]),
+        reason=None if of["reason"] is None else Reason(of["reason"]),
+        message=of["message"],
+        since=of["since"],
+        unverified_since=of["unverified_since"],
+        followed=of["followed"],
+        created_at=of["created_at"],
+        updated_at=of["updated_at"],
+        damage=None if of["damaged_since"] is None else Damage(of["damaged_since"], of["damaged_message"]),
     )
 
 
