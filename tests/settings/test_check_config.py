@@ -45,6 +45,24 @@ def test_a_certificate_that_does_not_hold_is_bad(
 
 
 @pytest.mark.parametrize(
+    ("dates", "code", "words"),
+    [
+        ({"ends_in": timedelta(hours=-1)}, 1, "error: mqtt.certificate_file: the certificate ended on 20"),
+        ({"ends_in": timedelta(days=3)}, 0, "warning: mqtt.certificate_file: the certificate ends on 20"),
+        ({"ends_in": timedelta(days=90)}, 0, ""),
+    ],
+)
+def test_a_certificate_that_the_broker_will_not_take_is_bad(
+    tmp_path: Path, dates: dict[str, timedelta], code: int, words: str
+) -> None:
+    own_certificate(tmp_path / "bus.pem", **dates)
+    ran = checked(tmp_path, f'[mqtt]\nurl = "mqtts://localhost"\ncertificate_file = "{tmp_path}/bus.pem"\n')
+    assert ran.exit_code == code, ran.output
+    assert ran.stderr.startswith(words)
+    assert ran.stdout == ("" if code else f"{tmp_path}/byokd.toml: good\n")
+
+
+@pytest.mark.parametrize(
     ("authority", "suffixes", "warned"),
     [
         ("login.microsoftonline.us", [PUBLIC], True),

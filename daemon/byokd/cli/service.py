@@ -45,10 +45,17 @@ def check_config(settings_path: Path) -> None:
     """
     settings = read_or_fail(settings_path)
     from byokd.runtime.clock import SystemClock  # noqa: PLC0415 - as below
-    from byokd.runtime.examinations.configured import examine_configured  # noqa: PLC0415 - loads cryptography
+    from byokd.runtime.examinations.configured import (  # noqa: PLC0415 - loads cryptography
+        examine_broker_certificate,
+        examine_configured,
+    )
 
     identities, suffixes = settings.identities, settings.vaults.allowed_suffixes
-    found = examine_configured(identities, suffixes=suffixes, now=SystemClock().now())
+    now = SystemClock().now()
+    found = [
+        *examine_configured(identities, suffixes=suffixes, now=now),
+        *examine_broker_certificate(settings.mqtt.certificate_file, now=now),
+    ]
     for one in found:
         say_error(one.found, hint=one.hint) if one.grade is Grade.BAD else say_warning(one.found, hint=one.hint)
     if any(one.grade is Grade.BAD for one in found):

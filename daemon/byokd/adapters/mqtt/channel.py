@@ -1,10 +1,10 @@
 """The socket that paho is given. PUBLISH and PUBACK pass paho by; everything else goes through it.
 
 The full path of paho costs some 40 us more of processor time for a message and its acknowledgement, see
-docs/decisions/20261123-publish-past-paho.md. It reads byte by byte, makes objects of properties that are not there, keeps the message for a
-repetition that a new connection per loss never asks for, and writes each packet by itself. Here what came is read at
-once, and what was published in one turn of the event loop is written at once. Left out: QoS 0 and 2, topic aliases,
-repetition, and the properties of a PUBACK.
+docs/decisions/20261123-publish-past-paho.md. It reads byte by byte, makes objects of properties that are not there,
+keeps the message for a repetition that a new connection per loss never asks for, and writes each packet by itself. Here
+what came is read at once, and what was published in one turn of the event loop is written at once. Left out: QoS 0 and
+2, topic aliases, repetition, and the properties of a PUBACK.
 """
 
 import asyncio

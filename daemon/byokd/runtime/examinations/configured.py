@@ -1,11 +1,15 @@
-"""What the settings of identities alone tell, without asking anybody: certificates and clouds."""
+"""What the settings alone tell, without asking anybody: certificates and clouds."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
+
+from cryptography import x509
 
 from byokd.domain.accounts import instant
 from byokd.domain.identifiers import VaultHost
+from byokd.runtime.examinations.broker import BROKER
 from byokd.runtime.findings import Finding, bad, warn
 from byokd.runtime.identity_files import certificate_times
 from byokd.settings import IdentitySettings
@@ -60,18 +64,41 @@ def _of_clouds(identities: Mapping[str, IdentitySettings], suffixes: Collection[
 
 
 def _of_certificates(identities: Mapping[str, IdentitySettings], now: datetime) -> Sequence[Finding]:
-    findings = []
+    findings: list[Finding] = []
     for name, settings in identities.items():
-        times = None if settings.certificate_file is None else certificate_times(settings.certificate_file)
-        if times is None:
-            continue
-        begin, end = times
-        hint = f"register a new one with the application and put it into {settings.certificate_file}"
-        if begin > now:
-            hint = f"Entra ID refuses it until then: put one that holds now into {settings.certificate_file}"
-            findings.append(bad(IDENTITIES, f"the certificate of {name} begins on {instant(begin)}", hint=hint))
-        elif end <= now:
-            findings.append(bad(IDENTITIES, f"the certificate of {name} ended on {instant(end)}", hint=hint))
-        elif end <= now + CERTIFICATE_NOTED:
-            findings.append(warn(IDENTITIES, f"the certificate of {name} ends on {instant(end)}", hint=hint))
+        if settings.certificate_file is not None:
+            renew = f"register a new one with the application and put it into {settings.certificate_file}"
+            wait = f"Entra ID refuses it until then: put one that holds now into {settings.certificate_file}"
+            times = certificate_times(settings.certificate_file)
+            findings += _dated(IDENTITIES, f"the certificate of {name}", times, now, renew=renew, wait=wait)
     return findings
+
+
+def examine_broker_certificate(path: Path | None, *, now: datetime) -> Sequence[Finding]:
+    """Find that the certificate which the broker is shown does not hold, or not for long.
+
+    One that cannot be read is a mistake in the settings already.
+    """
+    if path is None:
+        return []
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return []
+    times = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    renew = f"put a new one into {path}, with its key; it is read when the bus is connected to next"
+    wait = f"brokers refuse it until then: put one that holds now into {path}"
+    return _dated(BROKER, "mqtt.certificate_file: the certificate", times, now, renew=renew, wait=wait)
+
+
+def _dated(
+    component: str, what: str, times: tuple[datetime, datetime] | None, now: datetime, *, renew: str, wait: str
+) -> Sequence[Finding]:
+    if times is None:
+        return []
+    begin, end = times
+    if begin > now:
+        return [bad(component, f"{what} begins on {instant(begin)}", hint=wait)]
+    if end <= now:
+        return [bad(component, f"{what} ended on {instant(end)}", hint=renew)]
+    return [warn(component, f"{what} ends on {instant(end)}", hint=renew)] if end <= now + CERTIFICATE_NOTED else []
