@@ -30,6 +30,7 @@ class Looking:
 
     hinted: dict[int, list[float]] = field(default_factory=dict)
     broken: bool = False
+    knows_watches: bool = True
 
     def watches_of(self, host: VaultHost, *, key: str | None) -> Sequence[WatchId]:
         if self.broken and key == "broken":

@@ -186,6 +186,21 @@ async def test_an_empty_queue_is_looked_at_every_poll_interval_and_a_full_batch_
     assert desk.fates() == {"taken": 5}
 
 
+async def test_before_it_is_known_what_is_watched_nothing_is_taken_out() -> None:
+    queue = SimulatedQueue()
+    queue.write(written(1, "k1", 0))
+    async with reading(queue, run=False) as desk:
+        desk.looking.knows_watches = False
+        task = asyncio.create_task(desk.reader.run())
+        await asyncio.sleep(MINUTE)
+        assert (queue.received, desk.looking.hinted) == ([], {})
+        desk.looking.knows_watches = True
+        await asyncio.sleep(1)
+        assert (queue.messages, list(desk.looking.hinted)) == ({}, [1])
+        await desk.reader.stop()
+        task.cancel()
+
+
 async def test_trouble_is_told_once_with_what_to_do_waits_longer_and_ends_by_itself() -> None:
     queue = SimulatedQueue(
         trouble=QueueUnavailableError(QueueTrouble.NOT_PERMITTED, code="AuthorizationPermissionMismatch")

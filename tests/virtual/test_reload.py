@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from byokd.domain.vocabulary import State
+from byokd.domain.vocabulary import Reason, State
+from virtual.vaults import IDENTITY
 from virtual.world import MINUTE, World, with_checks
 
 pytestmark = pytest.mark.looptime(start=0, noop_cycles=2)
@@ -106,6 +107,35 @@ async def test_a_check_under_way_ends_before_the_change(world: World) -> None:
         assert asked.done()
         assert await asked is not None
         assert [log for log in world.logs if log["event"] in {"task-ended", "farewell-cut-short"}] == []
+
+
+async def test_a_successor_knows_at_once_what_is_watched_and_who_is_looked_at_with_what(world: World) -> None:
+    _, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        watch = (await world.watch(key)).id
+        for _ in range(2):
+            await world.reload()
+        scheduler = world.service.scheduler
+        assert (scheduler.identities, scheduler.next_look(watch) is None) == ({IDENTITY}, False)
+        assert await scheduler.check_now(watch) is not None
+
+
+async def test_the_backoff_of_a_throttling_vault_survives_reloads(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        await asyncio.sleep(2 * MINUTE)
+        vault.strike(Reason.THROTTLED)
+        await asyncio.sleep(5 * MINUTE)
+        begun = world.now
+        while world.now - begun < 10 * MINUTE:
+            await world.reload()
+            await asyncio.sleep(7)
+        tries = [call.time for call in vault.called(since=begun)]
+        gaps = [later - sooner for sooner, later in pairwise(tries)]
+        assert all(59.9 <= gap <= 67 for gap in gaps), gaps
+        assert len(tries) >= 8
 
 
 async def test_a_stop_after_a_reload_gives_the_new_checks_their_grace(world: World) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from byokd.domain.signals import Signal
 from byokd.ports import Clock
-from byokd.runtime.hinting import BudgetSpentError, Source
+from byokd.runtime.hinting import BudgetSpentError, Source, WatchesUnknownError
 from byokd.settings import EventGridSettings, Settings
 from byokd.settings.event_grid import SourceSettings
 from virtual.using import number
@@ -109,6 +109,73 @@ async def test_beyond_its_budget_a_source_is_refused_and_what_it_said_is_taken_l
         await asyncio.sleep(MINUTE)
         take(world, *signals)
         assert outcomes(world) == {"followed": 30, "refused": 10, "repeated": 20}
+
+
+async def test_what_is_said_while_a_service_goes_is_followed_by_its_successor(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        await rest(world)
+        vault.latency = 2
+        checking = asyncio.create_task(world.service.scheduler.check_now((await world.watch(key)).id))
+        await asyncio.sleep(0.5)
+        changing = asyncio.create_task(world.reload())
+        await asyncio.sleep(0.5)
+        take(world, Signal("1", key.host, key.name))
+        assert await checking is not None
+        vault.latency = 0.02
+        await changing
+        changed = world.now
+        await asyncio.sleep(30)
+        assert [round(at - changed, 1) for at in looks(vault, since=changed)] == [0.0, SPACING]
+
+
+async def test_what_is_said_before_a_successor_has_read_what_is_watched_is_followed(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        await rest(world)
+        before = world.service.hints
+        await world.reload()
+        changed = world.now
+        take(world, Signal("1", key.host, key.name))
+        assert outcomes(world) == {"followed": 1}
+        await asyncio.sleep(30)
+        assert [round(at - changed, 1) for at in looks(vault, since=changed)] == [0.0, SPACING]
+        # A request that began before the change belongs to the one that went.
+        begun = await rest(world)
+        before.take(before.sources["azure"], [Signal("2", key.host, key.name)], passed_over=0)
+        await asyncio.sleep(30)
+        assert [round(at - begun, 1) for at in looks(vault, since=begun)] == [0.0, SPACING]
+
+
+async def test_the_look_that_follows_a_hint_later_outlives_a_reload(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        begun = await rest(world)
+        take(world, Signal("1", key.host, key.name))
+        await asyncio.sleep(1)
+        await world.reload()
+        take(world, Signal("2", key.host, key.name))
+        await asyncio.sleep(30)
+        assert [round(at - begun, 1) for at in looks(vault, since=begun)] == [0.0, SPACING, 2 * SPACING]
+
+
+async def test_before_it_is_known_what_is_watched_nothing_is_taken(world: World) -> None:
+    _, key = world.one_vault()
+    async with world.running():
+        await world.register(key)
+        await world.crash()
+        world.store.fail_all = True
+        await world.start()
+        with pytest.raises(WatchesUnknownError):
+            take(world, Signal("1", key.host, key.name), passed_over=1)
+        assert outcomes(world) == {}
+        world.store.fail_all = False
+        await asyncio.sleep(MINUTE)
+        take(world, Signal("1", key.host, key.name))
+        assert outcomes(world) == {"followed": 1}
 
 
 async def test_what_makes_nobody_look_is_not_charged(make_world: Callable[..., World]) -> None:

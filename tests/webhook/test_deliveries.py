@@ -38,6 +38,7 @@ class Looking:
 
     hinted: list[WatchId] = field(default_factory=list)
     waiting: set[WatchId] = field(default_factory=set)
+    knows_watches: bool = True
 
     def watches_of(self, host: VaultHost, *, key: str | None) -> list[WatchId]:
         return [WatchId(1)] if (host, key) == (HOST, "media") else []
@@ -275,6 +276,17 @@ async def test_a_slow_source_leaves_the_others_half_of_the_places(tmp_path: Path
                 pass  # the server may not have begun to read all
         assert hook.answer == {"refused": "busy"}
         assert await hook.post([rotated(2)], secret="another-secret-of-16") == 200
+
+
+async def test_before_it_is_known_what_is_watched_a_delivery_comes_again_later(tmp_path: Path) -> None:
+    async with webhook(tmp_path) as hook:
+        hook.looking.knows_watches = False
+        assert await hook.post([rotated()]) == 503
+        assert (hook.answer, hook.headers["Retry-After"]) == ({"refused": "starting"}, "10")
+        assert await hook.post([{"eventType": VALIDATION, "data": {"validationCode": "C0DE"}}]) == 200
+        hook.looking.knows_watches = True
+        assert await hook.post([rotated()]) == 200
+        assert (hook.looking.hinted, hook.refused("starting")) == ([WatchId(1)], 1)
 
 
 async def test_those_who_connect_and_say_nothing_do_not_keep_the_others_out(tmp_path: Path) -> None:

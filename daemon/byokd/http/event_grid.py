@@ -17,13 +17,13 @@ from starlette.requests import ClientDisconnect
 from byokd.domain.signals import DeliveryUnreadableError, read_delivery
 from byokd.ports import Clock
 from byokd.ports.deliveries import DeliveryKeysUnavailableError, DeliveryTokens
-from byokd.runtime.hinting import BudgetSpentError, Hints, Source
+from byokd.runtime.hinting import BudgetSpentError, Hints, Source, WatchesUnknownError
 from byokd.runtime.metrics import Metrics
 from byokd.settings import EventGridSettings
 
 PATH: Final = "/events/keyvault"
 RETRY_SECONDS: Final = 10
-"""What a delivery that found all places taken is told to wait; Event Grid has waits of its own."""
+"""What a delivery that found all places taken, or us just started, is told to wait; Event Grid has waits of its own."""
 
 TOLD_EVERY_SECONDS: Final = 60.0
 """How often the log tells of refusals of a kind: whoever floods us must not fill the disk as well."""
@@ -39,6 +39,8 @@ class Refusal(StrEnum):
     TOO_SLOW = "too-slow"
     UNREADABLE = "unreadable"
     BUSY = "busy"
+    STARTING = "starting"
+    """What is watched was not read yet: 200 would end the matter though nobody looks."""
     BUDGET = "budget"
     UNPROVED = "unproved"
     """Its token cannot be judged now: 401 would have Event Grid drop what it delivers."""
@@ -58,6 +60,7 @@ _STATUS: Final[Mapping[Refusal, int]] = {
     Refusal.TOO_SLOW: 408,
     Refusal.UNREADABLE: 400,
     Refusal.BUSY: 503,
+    Refusal.STARTING: 503,
     Refusal.BUDGET: 429,
     Refusal.UNPROVED: 503,
     Refusal.ELSEWHERE: 404,
@@ -136,6 +139,8 @@ class Deliveries:
             self.hints.take(source, delivery.signals, passed_over=delivery.passed_over)
         except DeliveryUnreadableError:
             raise _RefusedError(Refusal.UNREADABLE, source=source.name) from None
+        except WatchesUnknownError:
+            raise _RefusedError(Refusal.STARTING, retry_after=RETRY_SECONDS, source=source.name) from None
         except BudgetSpentError as spent:
             raise _RefusedError(Refusal.BUDGET, retry_after=spent.retry_after, source=source.name) from None
         except _RefusedError as refusal:

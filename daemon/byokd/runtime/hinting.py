@@ -39,6 +39,10 @@ class BudgetSpentError(Exception):
         self.retry_after = retry_after
 
 
+class WatchesUnknownError(Exception):
+    """What is watched was not read yet: nobody can say whose keys a signal is about."""
+
+
 class Source:
     """One who delivers: what it may hint at, what it may still ask for, and what it has said already."""
 
@@ -103,12 +107,24 @@ class Hints:
         self.webhooks = {name: one for name, one in self.sources.items() if one.settings.kind == "webhook"}
         self.queues = {name: one for name, one in self.sources.items() if one.settings.kind == "queue"}
 
+    @property
+    def can_take(self) -> bool:
+        """Whether it is known what signals are about."""
+        return self._scheduler.knows_watches
+
+    def bequeath(self, heir: Scheduler) -> None:
+        """Have watches looked at by who succeeds our scheduler: deliveries that began before a reload end with us."""
+        self._scheduler = heir
+
     def take(self, source: Source, signals: Iterable[Signal], *, passed_over: int) -> None:
         """Follow what a source says; again the same is not followed again.
 
         Raises:
+            WatchesUnknownError: the daemon has just started; nothing was taken: deliver it again later.
             BudgetSpentError: the rest was not taken, and what was is remembered: deliver it again later.
         """
+        if not self.can_take:
+            raise WatchesUnknownError
         self._count(source, HintOutcome.IGNORED, passed_over)
         left = deque(signals)
         while left:

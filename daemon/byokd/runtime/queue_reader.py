@@ -29,6 +29,9 @@ CALL: Final = timedelta(seconds=10)
 FULL_PAUSE_SECONDS: Final = 0.1
 """After a full batch: a queue full of rubbish takes a share of the processor, not all of it."""
 
+UNKNOWN_PAUSE_SECONDS: Final = 0.5
+"""While it is not known yet what is watched: what is not taken from the queue is in nobody's way."""
+
 BACKOFF_FIRST: Final = timedelta(seconds=2)
 BACKOFF_MOST: Final = timedelta(seconds=60)
 """Waits after failures, doubled from the first to the longest; the service's own Retry-After up to the longest."""
@@ -98,7 +101,7 @@ class QueueReader:
         """Read until stopped."""
         try:
             while not self._stopping:
-                await self._clock.sleep(await self._step())
+                await self._clock.sleep(await self._step() if self._hints.can_take else UNKNOWN_PAUSE_SECONDS)
         finally:
             self._standings.forget(self.name)
 

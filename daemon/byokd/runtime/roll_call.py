@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from byokd.domain.identifiers import WatchId
+from byokd.domain.identifiers import VaultHost, WatchId
 from byokd.domain.verdict import Watch
 from byokd.ports import Clock, StaleError, Store, StoreUnavailableError
 from byokd.runtime.health import Component, Health
@@ -43,6 +43,7 @@ class RollCall:
         self._bell = bell
         self._hint_spacing = settings.hint_spacing.total_seconds()
         self._has_begun = False
+        self._paces_resumed = False
         self._in_doubt = False
         self._resolve_at = 0.0
 
@@ -64,7 +65,8 @@ class RollCall:
         failing = await self._store.failing_vaults()
         now, instant = self._clock.monotonic(), self._clock.now()
         spacing = self._settings.interval.total_seconds() / (2 * max(1, len(watches)))
-        known, longest = set(self._roster.hosts), self._longest_wait()
+        known = set(self._roster.hosts) if self._paces_resumed else set[VaultHost]()
+        longest = self._longest_wait()
         overdue = 0
         for watch in watches:
             seconds = due_in(watch.due_at, instant)
@@ -76,8 +78,10 @@ class RollCall:
         for host in self._roster.hosts - known:
             if host in failing and (pace := self._roster.pace(host)) is not None:
                 pace.resume(failing[host], now, instant)
+        self._paces_resumed = True
         for gone in self._roster.ids - {watch.id for watch in watches}:
             self._drop(gone)
+        self._roster.is_read = True
         return now + overdue * spacing
 
     async def refresh(self, watch: WatchId) -> None:

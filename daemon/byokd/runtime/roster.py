@@ -95,6 +95,8 @@ class Roster:
     def __init__(self, make_pace: Callable[[], Pace]) -> None:
         """Take what makes the pace of a vault that is new."""
         self._make_pace = make_pace
+        self.is_read = False
+        """Whether it tells who is watched: it was read from the store, or taken over from one that was."""
         self._entries: dict[WatchId, Entry] = {}
         self._of_key: dict[_Key, set[WatchId]] = {}
         self._of_name: dict[tuple[VaultHost, str], set[WatchId]] = {}
@@ -150,6 +152,14 @@ class Roster:
             self._paces[host] = self._make_pace(), set()
         self._paces[host][1].add(watch.id)
         return entry
+
+    def inherit(self, before: "Roster") -> None:
+        """Take over another one's watches, with what is still to be followed of hints at them; none has a place."""
+        self.is_read = before.is_read
+        for known in before:
+            entry = self.add(known.watch)
+            entry.due = known.due
+            entry.hinted, entry.hinted_at, entry.echo_at = known.hinted, known.hinted_at, known.echo_at
 
     def drop(self, watch: WatchId) -> Entry | None:
         """Forget a watch, and with the last ones all that was kept for its key and its vault."""

@@ -95,6 +95,22 @@ class Scheduler:
         self._stopping = True
         self._bell.ring()
 
+    def bequeath(self, heir: "Scheduler") -> None:
+        """Tell who succeeds this one, which has ended, what is watched and what hints are still to be followed.
+
+        It reads the watches anew when it runs; until then it goes by these, so that none is unknown to it.
+        """
+        heir.learn(self._roster)
+
+    def learn(self, watched: Roster) -> None:
+        """Go by another one's watches until the first run reads them."""
+        self._roster.inherit(watched)
+
+    @property
+    def knows_watches(self) -> bool:
+        """Whether it can be told what is watched: not before the first run has read it."""
+        return self._roster.is_read
+
     def hint(self, watch: WatchId, *, detected_by: DetectedBy = DetectedBy.HINT) -> None:
         """Have a watch checked soon, because something may have happened to it, and once more a little later.
 

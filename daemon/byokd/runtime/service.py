@@ -321,8 +321,10 @@ class Service:
         """Let another service over the same store succeed this one: `daemon` over it, in the place of `running`."""
         self._make_way_for(successor)
         await running.hand_over(daemon)
-        # Only now, when nobody of ours meets a denial any more.
+        # Only now, when nobody of ours meets a denial any more, or follows a hint.
         self.doubts.bequeath(successor.doubts)
+        self.scheduler.bequeath(successor.scheduler)
+        self.hints.bequeath(successor.scheduler)
 
     def _make_way_for(self, successor: "Service") -> None:
         """Tell the parts that end because of another service that they are followed."""
