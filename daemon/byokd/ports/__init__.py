@@ -1,6 +1,14 @@
 """What the runtime needs of the outside: small Protocols whose docstrings state obligations."""
 
-from byokd.ports.bus import Bus, BusMessage, BusRefusedError, BusSession, BusSilentError, BusUnavailableError
+from byokd.ports.bus import (
+    Bus,
+    BusMessage,
+    BusRefusedError,
+    BusSession,
+    BusSilentError,
+    BusTakenOverError,
+    BusUnavailableError,
+)
 from byokd.ports.identity import ConsentWithdrawnError, TokenUnavailableError
 from byokd.ports.machine import Clock, Ids, Randomness, ServiceManager
 from byokd.ports.registry import VaultRegistry
@@ -34,6 +42,7 @@ __all__ = [
     "BusRefusedError",
     "BusSession",
     "BusSilentError",
+    "BusTakenOverError",
     "BusUnavailableError",
     "Clock",
     "ConsentWithdrawnError",

@@ -9,6 +9,10 @@ class BusUnavailableError(Exception):
     """There is no connection to the broker, or it was lost. The message says why; it holds no password."""
 
 
+class BusTakenOverError(BusUnavailableError):
+    """The broker ended the connection because somebody else connected with our client id."""
+
+
 class BusRefusedError(Exception):
     """The broker refused one message (its acknowledgement carries a failure). The connection lives."""
 

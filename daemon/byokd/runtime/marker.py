@@ -5,6 +5,7 @@ number up to which every event was acknowledged is kept with the broker itself, 
 """
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -32,8 +33,16 @@ class Marker:
     """
 
     def __init__(
-        self, outbox: Outbox, clock: Clock, *, prefix: str, retention: timedelta, retry_after: timedelta
+        self,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        prefix: str,
+        retention: timedelta,
+        retry_after: timedelta,
+        on_rival: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Take the collaborators; `on_rival` is told in words when another database's marker is found over ours."""
         self._outbox = outbox
         self._clock = clock
         self._topic = f"{prefix}/service/marker"
@@ -48,6 +57,8 @@ class Marker:
         self._unwritable = False
         self._late: list[bytes | None] = []
         self._stale = False
+        self._on_rival = on_rival
+        self._is_ours = False
 
     @property
     def problem(self) -> str | None:
@@ -134,10 +145,15 @@ class Marker:
             self._unwritable = False
             self._accept()
             self._written = number
+            self._is_ours = True
 
     async def _take(self, payload: bytes | None, retention: timedelta) -> bool:
         self._store = await self._outbox.identity()
         found = number_of(payload, store=self._store)
+        writer = _store_of(payload)
+        if self._is_ours and writer not in (None, self._store):
+            self._on_rival(f"{self._topic} was written by a daemon with another database since we wrote it")
+        self._is_ours = writer == self._store
         if not self._unwritable:
             self._accept()
         count = await self._outbox.resend(after=found, retention=retention)
@@ -161,11 +177,21 @@ class Marker:
 
 def number_of(payload: bytes | None, *, store: str) -> int | None:
     """Read a marker; None when there is none, or not one of this store: numbers of another say nothing of ours."""
-    try:
-        marker = json.loads(payload or b"")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(marker, dict) or marker.get("store") != store:
+    marker = _read(payload)
+    if marker.get("store") != store:
         return None
     number = marker.get("number")
     return number if type(number) is int and 0 <= number < 2**63 else None
+
+
+def _store_of(payload: bytes | None) -> str | None:
+    store = _read(payload).get("store")
+    return store if isinstance(store, str) else None
+
+
+def _read(payload: bytes | None) -> dict[str, object]:
+    try:
+        marker = json.loads(payload or b"")
+    except (ValueError, RecursionError):
+        return {}
+    return marker if isinstance(marker, dict) else {}

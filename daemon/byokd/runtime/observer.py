@@ -9,6 +9,7 @@ from byokd.runtime.health import Component, Health
 from byokd.runtime.marker import HINT
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.publisher import Publisher
+from byokd.runtime.rivals import HINT as RIVAL_HINT
 
 INTERVAL = timedelta(seconds=2)
 """Readiness is at most this old; the counting costs the store little."""
@@ -66,11 +67,15 @@ class Observer:
     def _observe_bus(self) -> None:
         """Show how the bus is; the publisher itself says so in the log."""
         status = self._publisher.status
-        if not status.link.connected:
+        if status.rival is not None:
+            message = f"another daemon publishes below our topic_prefix: {status.rival}"
+            self._health.show_trouble(Component.BUS, message, hint=RIVAL_HINT)
+        elif not status.link.connected:
             problem = status.link.problem or "not connected yet"
             hint = (
                 "events are kept and sent when the broker lets byokd in again; if it runs, see url, username, "
-                "password_file, certificate_file and ca_file under [mqtt]"
+                "password_file, certificate_file and ca_file under [mqtt], and that no other daemon has our "
+                "topic_prefix"
             )
             self._health.show_trouble(Component.BUS, problem, hint=hint)
         elif status.refused:

@@ -16,6 +16,7 @@ from byokd.runtime.marker import Marker
 from byokd.runtime.outbox import Outbox
 from byokd.runtime.reconnecting import Link, LinkStatus
 from byokd.runtime.refusals import Refusals
+from byokd.runtime.rivals import Rivals
 from byokd.runtime.waking import Bell
 from byokd.settings import MqttSettings
 
@@ -36,12 +37,14 @@ class PublisherStatus:
         store_problem: why events cannot be read or marked; None when they can.
         refused: reasons by topic; each holds back its own stream only.
         unmarked: why it cannot be known what the broker has lost; None when it can.
+        rival: by what another daemon below our topic_prefix was noticed of late; None when none was.
     """
 
     link: LinkStatus
     store_problem: str | None
     refused: Mapping[str, str]
     unmarked: str | None
+    rival: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,9 @@ class Publisher:
         self._prefix = settings.topic_prefix
         self._window = settings.window
         self._on_published = on_published
-        self._link = Link(bus, clock, randomness, settings, client_id=publisher_client_id(self._prefix))
+        self._rivals = Rivals(clock, reconnect_most=settings.reconnect_most)
+        client_id, saw = publisher_client_id(self._prefix), self._rivals.saw
+        self._link = Link(bus, clock, randomness, settings, client_id=client_id, on_taken_over=saw)
         self._outbox = Outbox(store, clock, randomness)
         self._marker = Marker(
             self._outbox,
@@ -92,6 +97,7 @@ class Publisher:
             prefix=self._prefix,
             retention=settings.outbox_retention,
             retry_after=settings.reconnect_most,
+            on_rival=saw,
         )
         self._refusals = Refusals(clock, randomness, settings)
         self._bell = Bell()
@@ -102,7 +108,8 @@ class Publisher:
     @property
     def status(self) -> PublisherStatus:
         """How publishing goes now."""
-        return PublisherStatus(self._link.status, self._outbox.problem, self._refusals.by_topic, self._marker.problem)
+        store, refused, unmarked = self._outbox.problem, self._refusals.by_topic, self._marker.problem
+        return PublisherStatus(self._link.status, store, refused, unmarked, self._rivals.problem)
 
     def notify(self) -> None:
         """Tell that events were committed."""

@@ -10,7 +10,7 @@ from typing import Never
 import structlog
 from tenacity import RetryCallState
 
-from byokd.ports import Bus, BusMessage, BusSession, BusUnavailableError, Clock, Randomness
+from byokd.ports import Bus, BusMessage, BusSession, BusTakenOverError, BusUnavailableError, Clock, Randomness
 from byokd.runtime.retrying import retrying
 from byokd.settings import MqttSettings
 
@@ -22,8 +22,8 @@ MOST_REASONS = 8
 """How many reasons of one outage the log tells: a broken-off connection, a refused one, a wrong password."""
 
 _HINT = (
-    "see that the broker runs, that url, username, password_file and ca_file under [mqtt] are right, "
-    "and that no other daemon has our topic_prefix and instance"
+    "see that the broker runs, that url, username, password_file, certificate_file and ca_file under [mqtt] are "
+    "right, and that no other daemon has our topic_prefix and instance"
 )
 
 _log = structlog.get_logger()
@@ -51,13 +51,22 @@ class Link:
     """
 
     def __init__(
-        self, bus: Bus, clock: Clock, randomness: Randomness, settings: MqttSettings, *, client_id: str
+        self,
+        bus: Bus,
+        clock: Clock,
+        randomness: Randomness,
+        settings: MqttSettings,
+        *,
+        client_id: str,
+        on_taken_over: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Take the collaborators; `on_taken_over` is told in words when somebody else connected with our client id."""
         self._bus = bus
         self._clock = clock
         self._randomness = randomness
         self._settings = settings
         self._client_id = client_id
+        self._on_taken_over = on_taken_over
         self._status = LinkStatus(connected=False, since=clock.now(), problem=None)
         self._connected_at = math.inf
         self._told: set[str] = set()
@@ -96,7 +105,7 @@ class Link:
             lasted = self._clock.monotonic() - self._connected_at
             if lasted < self._settings.reconnect_most.total_seconds():
                 raise
-            self._lost(str(problem))
+            self._lost(problem)
             await self._clock.sleep(self._randomness.uniform(0, self._settings.reconnect_first.total_seconds()))
 
     async def _converse(self, body: SessionBody, will: Callable[[], BusMessage] | None) -> Never:
@@ -116,9 +125,12 @@ class Link:
 
     def _failed(self, state: RetryCallState) -> None:
         problem = None if state.outcome is None else state.outcome.exception()
-        self._lost(str(problem))
+        self._lost(problem)
 
-    def _lost(self, problem: str) -> None:
+    def _lost(self, error: BaseException | None) -> None:
+        problem = str(error)
+        if isinstance(error, BusTakenOverError):
+            self._on_taken_over(problem)
         if problem not in self._told and len(self._told) < MOST_REASONS:
             self._told.add(problem)
             _log.warning("bus-lost", client_id=self._client_id, problem=problem, hint=_HINT)

@@ -26,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from byokd.adapters.mqtt.channel import FIRST_ID, LAST_ID, Channel, publish_packet
 from byokd.adapters.mqtt.dialling import Address, words
-from byokd.ports import BusMessage, BusRefusedError, BusSilentError, BusUnavailableError
+from byokd.ports import BusMessage, BusRefusedError, BusSilentError, BusTakenOverError, BusUnavailableError
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
@@ -39,6 +39,7 @@ _PROBE = b"{}"
 _UNLIMITED_BYTES = 2**31
 
 _NO_PROPERTIES = b"\x00"
+_SESSION_TAKEN_OVER = 0x8E
 _ACCEPTED = ReasonCode(PacketTypes.PUBACK, identifier=0)
 
 _MAX_RECEIVE_MAXIMUM = 65_535
@@ -106,6 +107,7 @@ class Connection:
         self._arrivals: dict[str, _Arrival] = {}
         self._channel: Channel | None = None
         self._last_id = FIRST_ID - 1
+        self._taken_over = False
         self._room = asyncio.Semaphore(_MAX_RECEIVE_MAXIMUM)
         self._largest_packet = _UNLIMITED_BYTES
         self._retains = True
@@ -223,7 +225,8 @@ class Connection:
 
     def loss(self) -> BusUnavailableError:
         """Tell why the connection is over. Before that it is a defect to ask."""
-        return BusUnavailableError(f"{self._address}: {self._over.result()}")
+        kind = BusTakenOverError if self._taken_over else BusUnavailableError
+        return kind(f"{self._address}: {self._over.result()}")
 
     @property
     def is_over(self) -> bool:
@@ -288,8 +291,10 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        if flags.is_disconnect_packet_from_server:
-            self._end(f"the broker closed the connection: {reason}")
+        if flags.is_disconnect_packet_from_server and not self._over.done():
+            self._taken_over = reason.value == _SESSION_TAKEN_OVER
+            who = f": another client connected as {self._terms.client_id}" if self._taken_over else ""
+            self._end(f"the broker closed the connection: {reason}{who}")
         else:
             self._end("the connection broke")
 
