@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bus.recovering import (
 )
 from bus.support import PREFIX, bus, left, message, publisher, running
 from byokd.adapters.sql import SqlStore
+from byokd.http.bus_routes import progress
 from byokd.runtime import outbox
 from byokd.runtime.publisher import Republished
 from parts.mosquitto import mosquitto
@@ -46,7 +48,8 @@ async def test_republishing_sends_every_state_again_and_empties_those_of_deleted
             assert not await converged(broker.address, store)
             async with subscriber(broker.address, f"{PREFIX}/accounts/+/+/+/events") as heard:
                 for times in (1, 2):
-                    assert await sending.republish(within=SOON) == Republished(3, is_sent=True)
+                    assert (done := await sending.republish(within=SOON)) == Republished(3, is_sent=True)
+                    assert done.came == 3
                     await heard.until(lambda times=times: len(told(heard)) >= 3 * times)  # type: ignore[misc]
                     assert await converged(broker.address, store)
                 assert told(heard) == [("a", 1), ("b", 1), ("deleted", 2)] * 2
@@ -99,6 +102,27 @@ async def test_without_a_broker_republishing_is_not_begun_and_a_refusal_leaves_t
             broker.reload()
             assert (await sending.republish(within=SOON)).is_sent
             assert await converged(broker.address, store)
+
+
+async def test_it_is_told_how_far_republishing_came_and_that_an_earlier_one_goes_first(
+    tmp_path: Path, store: SqlStore
+) -> None:
+    await create(store, "a", "b")
+    brief = timedelta(milliseconds=300)
+    async with mosquitto(tmp_path / "mosquitto") as broker:
+        sending = publisher(store, broker.address)
+        async with running(sending):
+            assert await sending.drain(within=SOON)
+            broker.hang()
+            first = await sending.republish(within=brief)
+            second = await sending.republish(within=brief)
+            assert sending.status.link.connected
+            broker.wake()
+            assert await sending.drain(within=SOON)
+    assert (first, first.came) == (Republished(2, is_sent=False), 0)
+    assert (second, second.came) == (Republished(None, is_sent=False), 0)
+    assert progress(replace(first, came=1), 1, 0.3) == "1 came through in 0.3 s"
+    assert progress(second, 2, 60) == "what waited before goes first: 0 came through in 60 s, and 2 wait"
 
 
 async def test_what_is_republished_is_not_held_back_by_another_accounts_refusal(

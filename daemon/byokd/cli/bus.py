@@ -31,9 +31,12 @@ def republish(seconds: float, socket_path: Path, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         sys.exit(ExitCode.GOOD if answer["sent"] else ExitCode.FOUND_BAD)
-    problem = answer["problem"] or f"no more came through in {seconds:g} s"
+    problem = answer["problem"]
     if not answer["begun"]:
-        fail(f"nothing is sent again: {problem}", hint="byokd tells of the bus on /healthz; then call this again")
+        fail(
+            f"nothing is sent again: {problem}",
+            hint="byokd tells of the bus on /healthz; call this again, and --wait waits for longer",
+        )
     if not answer["sent"]:
         fail(
             f"{counted(answer['remaining'], 'event')} still to be sent: {problem}",

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from byokd.http.managed import Managed
-from byokd.runtime.publisher import PublisherStatus
+from byokd.runtime.publisher import PublisherStatus, Republished
 
 
 class RepublishRequest(BaseModel):
@@ -32,7 +32,9 @@ class _Api:
             "events": done.count or 0,
             "sent": done.is_sent,
             "remaining": remaining,
-            "problem": None if done.is_sent else _problem(publisher.status),
+            "problem": None
+            if done.is_sent
+            else _problem(publisher.status) or progress(done, remaining, request.seconds),
         }
 
 
@@ -43,7 +45,15 @@ def bus_routes(managed: Managed) -> APIRouter:
     return router
 
 
+def progress(done: Republished, remaining: int, seconds: float) -> str:
+    """Tell how far it came where nothing is wrong but the time."""
+    came = f"{done.came} came through in {seconds:g} s"
+    return came if done.count is not None else f"what waited before goes first: {came}, and {remaining} wait"
+
+
 def _problem(status: PublisherStatus) -> str | None:
+    if status.rival is not None:
+        return f"another daemon publishes below our topic_prefix: {status.rival}"
     if not status.link.connected:
         return f"the broker is not connected: {status.link.problem or 'not yet'}"
     if status.store_problem is not None:

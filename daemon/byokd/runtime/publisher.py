@@ -54,10 +54,12 @@ class Republished:
     Attributes:
         count: events that are sent again, beside those that waited already; None when it was not begun.
         is_sent: whether all of them were acknowledged.
+        came: events that were acknowledged meanwhile, also those that waited already.
     """
 
     count: int | None
     is_sent: bool
+    came: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +106,7 @@ class Publisher:
         self._drains: list[asyncio.Future[None]] = []
         self._wishes: list[_Wish] = []
         self._after = 0
+        self._came = 0
 
     @property
     def status(self) -> PublisherStatus:
@@ -138,7 +141,7 @@ class Publisher:
         begun, it is finished whatever the caller does: the events are unpublished again in the store. `run` must be
         running.
         """
-        wish = _Wish()
+        wish, before = _Wish(), self._came
         self._wishes.append(wish)
         self._bell.ring()
         try:
@@ -146,11 +149,11 @@ class Publisher:
                 await wish.begun.wait()
                 await self._drained()
         except TimeoutError:
-            return Republished(wish.count, is_sent=False)
+            return Republished(wish.count, is_sent=False, came=self._came - before)
         finally:
             if wish in self._wishes:
                 self._wishes.remove(wish)
-        return Republished(wish.count, is_sent=True)
+        return Republished(wish.count, is_sent=True, came=self._came - before)
 
     async def _drained(self) -> None:
         drained: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -253,6 +256,7 @@ class Publisher:
         if numbers:
             await self._outbox.mark(numbers)
             self._marker.moved()
+            self._came += len(numbers)
             self._on_published(len(numbers))
 
     def _lanes(self, rows: Sequence[OutboxRow], retry: set[str], *, begin: bool) -> deque[list[OutboxRow]]:
