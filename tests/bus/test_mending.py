@@ -3,8 +3,8 @@
 The publisher is the same all the while: nothing of byokd is started again.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,6 +46,18 @@ async def wrong_password(directory: Path) -> Trouble:
     )
 
 
+async def other_file(directory: Path) -> Trouble:
+    trouble = await wrong_password(directory)
+    (directory / "secret").write_bytes(b"battery staple " * 5_000)
+    return replace(trouble, words="it is longer than the 65535 bytes that MQTT has room for: no password")
+
+
+async def other_encoding(directory: Path) -> Trouble:
+    trouble = await wrong_password(directory)
+    (directory / "secret").write_bytes("battery staple".encode("utf-16-le"))
+    return replace(trouble, words="it has a NUL character in it: no password")
+
+
 def tls(files: ServerFiles) -> tuple[str, ...]:
     return ("listener {port} 127.0.0.1", f"certfile {files.certificate}", f"keyfile {files.key}")
 
@@ -80,7 +92,9 @@ async def expired_client_certificate(directory: Path) -> Trouble:
     )
 
 
-@pytest.mark.parametrize("made", [wrong_password, expired_server_certificate, expired_client_certificate])
+@pytest.mark.parametrize(
+    "made", [wrong_password, other_file, other_encoding, expired_server_certificate, expired_client_certificate]
+)
 async def test_it_is_named_and_kept_and_delivered_after_mending(
     tmp_path: Path, store: SqlStore, made: Callable[[Path], object]
 ) -> None:
@@ -110,8 +124,11 @@ def wrong_again(trouble: Trouble) -> Callable[[], object]:
     return lambda: secret.write_text(wrong)
 
 
-async def test_a_password_that_went_wrong_during_an_outage_is_named(tmp_path: Path, store: SqlStore) -> None:
-    trouble = await wrong_password(tmp_path)
+@pytest.mark.parametrize("made", [wrong_password, other_file])
+async def test_a_password_that_went_wrong_during_an_outage_is_named(
+    tmp_path: Path, store: SqlStore, made: Callable[[Path], Awaitable[Trouble]]
+) -> None:
+    trouble = await made(tmp_path)
     spoil = wrong_again(trouble)
     async with mosquitto(tmp_path / "mosquitto", *trouble.lines) as broker:
         trouble.mend(broker)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from paho.mqtt.client import Client as PahoClient
 
-from bus.support import bus, message
+from bus.support import bus, message, settings
+from byokd.adapters.mqtt.bus import MqttBus
 from byokd.adapters.mqtt.connection import CONTENT_TYPE
 from byokd.ports import BusRefusedError, BusUnavailableError
 from parts.certificates import server_files
@@ -253,6 +254,30 @@ async def test_a_missing_file_is_named(tmp_path: Path) -> None:
         with pytest.raises(BusUnavailableError, match=rf"cannot read {missing}: No such file"):
             async with bus("127.0.0.1:1", **changes).connect("sender"):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"keepalive": timedelta(days=1)}, "something is too long"),
+        ({"username": "staple" * 11_000}, "something is too long"),
+        ({"username": "staple\udcff"}, "UnicodeEncodeError"),
+        ({"url": "mqtt://127.0.0..1"}, "UnicodeError"),
+    ],
+)
+async def test_what_no_packet_can_be_made_of_is_trouble_of_the_bus(
+    broker: str, caplog: pytest.LogCaptureFixture, changes: dict[str, object], why: str
+) -> None:
+    """The settings refuse it; should one be forgotten there, watching must not end over the bus."""
+    unchecked = settings(broker).model_copy(update=changes)
+    sockets = open_sockets()
+    with pytest.raises(BusUnavailableError, match=rf"no CONNECT can be made of .* \[mqtt\]: {why}$") as refused:
+        async with MqttBus(unchecked).connect("sender"):
+            pass
+    assert "staple" not in str(refused.value)
+    assert not await other_tasks()
+    assert open_sockets() == sockets
+    assert not caplog.records
 
 
 async def test_nobody_listening_is_said() -> None:

@@ -86,6 +86,16 @@ def test_every_mistake_is_named_at_once_with_its_place_and_the_right_form(tmp_pa
         ('identities = "platform"\n', "identities: is a section, not a value"),
         (f"[checks]\nconcurrency = {'9' * 5000}\n", "is not TOML"),
         ('[mqtt]\ntopic_prefix = "Byokd/#"\n', "not a topic prefix"),
+        (f'[mqtt]\ntopic_prefix = "{"p" * 129}"\n', "too long: a topic prefix has at most 128 characters"),
+        ('[mqtt]\nkeepalive = "1 d"\n', '[mqtt] keepalive: too long: MQTT has room for "18 h" at most'),
+        ('[mqtt]\nkeepalive = "65536 s"\n', "[mqtt] keepalive: too long"),
+        (f'[mqtt]\nusername = "{"ü" * 32768}"\n', "[mqtt] username: too long: MQTT has room for 65535 bytes of UTF-8"),
+        ('[mqtt]\nusername = "by\\u0000okd"\n', "[mqtt] username: not a user name: there are control characters in it"),
+        ('[mqtt]\nusername = "byokd\\n"\n', "[mqtt] username: not a user name"),
+        ('[mqtt]\nurl = "mqtt://broker..example"\n', "[mqtt] url: not a broker URL"),
+        (f'[mqtt]\nurl = "mqtt://{"b" * 64}:1883"\n', "[mqtt] url: not a broker URL"),
+        ('[mqtt]\nurl = "mqtt://[broker"\n', "[mqtt] url: not a broker URL"),
+        ('[mqtt]\nurl = "mqtt://bro\\u0000ker"\n', "[mqtt] url: not a broker URL"),
         ('[http]\nlisten = "localhost:1"\n', "needs an IP address"),
         ('[identities.Bad_Name]\nkind = "managed-identity"\n', "[identities.Bad_Name]: not a name: 1 to 63 lower-case"),
         ('[service]\nsocket = "api.sock"\n', "not an absolute path"),
@@ -251,6 +261,31 @@ def test_a_password_that_is_no_text_is_a_mistake_and_not_shown(tmp_path: Path) -
     (said,) = mistakes(None, {"BYOKD_MQTT__PASSWORD_FILE": str(password)})
     assert "[mqtt] password_file: is not UTF-8 text" in said
     assert "hidden" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"hidden" * 10_923, "is longer than the 65535 bytes that MQTT has room for"),
+        (b"hidden\0", "has a NUL character in it"),
+    ],
+)
+def test_a_password_that_no_broker_can_be_told_is_a_mistake_and_not_shown(
+    tmp_path: Path, content: bytes, named: str
+) -> None:
+    password = tmp_path / "password"
+    password.write_bytes(content)
+    (said,) = mistakes(None, {"BYOKD_MQTT__USERNAME": "byokd", "BYOKD_MQTT__PASSWORD_FILE": str(password)})
+    assert f"[mqtt] password_file: {named}" in said
+    assert "hidden" not in said
+
+
+def test_the_longest_that_mqtt_has_room_for_is_taken(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_bytes(b"p" * 65_535 + b"\r\n")
+    longest = {"KEEPALIVE": "18 h", "USERNAME": "u" * 65_535, "PASSWORD_FILE": str(password), "TOPIC_PREFIX": "p" * 128}
+    mqtt = read_settings(None, {f"BYOKD_MQTT__{name}": value for name, value in longest.items()}).mqtt
+    assert (mqtt.keepalive, len(mqtt.topic_prefix)) == (timedelta(hours=18), 128)
 
 
 def test_usable_files_are_taken(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from byokd.runtime.delivery_secrets import flaw_of_secret, flaw_of_secrets
-from byokd.settings import Settings
+from byokd.settings import Settings, connecting
 
 ENVIRONMENT_PREFIX = "BYOKD_"
 _SEPARATOR = "__"
@@ -226,11 +226,23 @@ def _flaw_of_password(path: Path) -> str | None:
     return None
 
 
+def _flaw_of_bus_password(path: Path) -> str | None:
+    if (flaw := _flaw_of_password(path)) is not None:
+        return flaw
+    try:
+        connecting.password(path.read_bytes())
+    except OSError as error:
+        return f"cannot be read: {_why(error)}"
+    except connecting.NoPasswordError as error:
+        return f"{error}; write the path of a file that holds the password alone"
+    return None
+
+
 _FILES: Final[Mapping[tuple[str, ...], Callable[[Path], str | None]]] = {
     ("network", "ca_file"): _flaw_of_authorities,
     ("store", "ca_file"): _flaw_of_authorities,
     ("store", "password_file"): _flaw_of_password,
-    ("mqtt", "password_file"): _flaw_of_password,
+    ("mqtt", "password_file"): _flaw_of_bus_password,
     ("mqtt", "ca_file"): _flaw_of_authorities,
     ("mqtt", "certificate_file"): _flaw_of_chain,
 }

@@ -3,8 +3,9 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from byokd.settings import connecting
 from byokd.settings.group import Group
 from byokd.settings.kinds import AbsolutePath, Duration, MqttUrl, TopicPrefix
 
@@ -15,11 +16,12 @@ class MqttSettings(Group):
     url: MqttUrl = "mqtt://127.0.0.1:1883"
     """`mqtt://host:port`, or `mqtts://host:port` for TLS. Without a port: 1883, or 8883 with TLS."""
 
-    username: str | None = None
+    username: Annotated[str, AfterValidator(connecting.username)] | None = None
     """User name, when the broker wants one."""
 
     password_file: AbsolutePath | None = None
-    """File that holds the password, as UTF-8; a trailing line break is dropped. Checked before the start."""
+    """File that holds the password, as UTF-8; a trailing line break is dropped. Checked before the start, and
+    read anew for every connection."""
 
     ca_file: AbsolutePath | None = None
     """PEM file of the authorities that may vouch for the broker, instead of the system's. Checked before the start."""
@@ -33,13 +35,14 @@ class MqttSettings(Group):
     `x-amzn-mqtt-ca` there. Most want none."""
 
     topic_prefix: TopicPrefix = "byokd/v1"
-    """First levels of every topic, in lower case."""
+    """First levels of every topic, in lower case; 128 characters at most."""
 
     connect_timeout: Duration = timedelta(seconds=10)
     """For TCP, TLS and CONNACK together."""
 
-    keepalive: Duration = timedelta(seconds=15)
-    """A connection without traffic is probed after this long, and given up after at most twice it."""
+    keepalive: Annotated[Duration, AfterValidator(connecting.keepalive)] = timedelta(seconds=15)
+    """A connection without traffic is probed after this long, and given up after at most twice it. MQTT has room for
+    `18 h`."""
 
     publish_timeout: Duration = timedelta(seconds=15)
     """For one acknowledgement; then the connection is given up."""

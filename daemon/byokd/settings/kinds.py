@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
+from byokd.settings.connecting import MOST_PREFIX_CHARS
+
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|min|h|d)", re.ASCII)
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
@@ -18,7 +20,7 @@ _POSTGRESQL_URL = re.compile(rf"postgresql://(?:[^/@:\s]+@)?(?:{_ON_HOSTS}|{_ON_
 _NAMESERVER = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:]+)\](?=:|$)|(?P<any>[0-9.]+(?=:|$)|[0-9A-Fa-f:]+$))(?::(?P<port>\d{1,5}))?", re.ASCII
 )
-_MQTT_URL = re.compile(r"mqtts?://[^/@:\s]+(?::(?P<port>\d{1,5}))?", re.ASCII)
+_MQTT_URL = re.compile(r"mqtts?://(?P<host>[^/@:?#%\[\]\\\s\x00-\x20\x7f]+)(?::(?P<port>\d{1,5}))?", re.ASCII)
 
 MOST_DURATION = timedelta(days=3650)
 """Ten years: beyond any use, and well inside what dates and timers can hold."""
@@ -74,9 +76,19 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _is_host(text: str) -> bool:
+    """Whether the system can be asked for it: a label of 64 characters or none is an error before that."""
+    try:
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def _topic_prefix(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9_-]+(?:/[a-z0-9_-]+)*", value, re.ASCII):
         raise ValueError('not a topic prefix: lower-case words separated by "/", such as "byokd/v1"')
+    if len(value) > MOST_PREFIX_CHARS:
+        raise ValueError(f"too long: a topic prefix has at most {MOST_PREFIX_CHARS} characters")
     return value
 
 
@@ -111,7 +123,7 @@ def _store_url(value: str) -> str:
 
 def _mqtt_url(value: str) -> str:
     match = _MQTT_URL.fullmatch(value)
-    if match is None or not 0 < int(match["port"] or 1) < 2**16:
+    if match is None or not 0 < int(match["port"] or 1) < 2**16 or not _is_host(match["host"]):
         raise ValueError(
             'not a broker URL: write mqtt://host:port, or mqtts://host:port for TLS, such as "mqtts://broker:8883"; '
             "name and password go into mqtt.username and mqtt.password_file"

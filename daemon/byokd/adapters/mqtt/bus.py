@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from byokd.adapters.mqtt.connection import Connection, Terms
 from byokd.adapters.mqtt.dialling import Address, dial, show, trust, words
 from byokd.ports import BusMessage, BusSession, BusUnavailableError
-from byokd.settings import MqttSettings
+from byokd.settings import MqttSettings, connecting
 
 _PORT = 1883
 _TLS_PORT = 8883
@@ -54,6 +55,12 @@ class MqttBus:
             ) from None
         except OSError as error:
             raise BusUnavailableError(f"{self._address}: {words(error)}") from None
+        except (ValueError, struct.error) as error:
+            # Not its text: it may show a piece of what could not be written.
+            why = "something is too long" if isinstance(error, struct.error) else type(error).__name__
+            raise BusUnavailableError(
+                f"{self._address}: no CONNECT can be made of what stands under [mqtt]: {why}"
+            ) from None
 
     async def _connected(
         self, client_id: str, will: BusMessage | None, context: ssl.SSLContext | None, password: str | None
@@ -91,8 +98,9 @@ class MqttBus:
                 context.set_alpn_protocols([settings.alpn])
             if settings.password_file is not None:
                 reading = settings.password_file
-                password = settings.password_file.read_text("utf-8").removesuffix("\n").removesuffix("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            why = words(error) if isinstance(error, OSError) else "it is not UTF-8"
-            raise BusUnavailableError(f"cannot read {reading}: {why}") from None
+                password = connecting.password(settings.password_file.read_bytes())
+        except OSError as error:
+            raise BusUnavailableError(f"cannot read {reading}: {words(error)}") from None
+        except connecting.NoPasswordError as error:
+            raise BusUnavailableError(f"cannot use {reading}: it {error}") from None
         return context, password

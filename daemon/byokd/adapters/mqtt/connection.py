@@ -119,6 +119,7 @@ class Connection:
 
         Raises:
             BusUnavailableError: the broker refused, or closed the socket.
+            ValueError, struct.error: no packet can be made of the terms.
         """
         channel = self._channel = Channel(
             opened,
@@ -127,7 +128,12 @@ class Connection:
             on_unwritable=self._on_unwritable,
         )
         self._paho._create_socket = lambda: channel  # type: ignore[method-assign]  # noqa: SLF001 - as above
-        self._paho.connect(self._address.host, self._address.port, self._terms.keepalive, clean_start=True)
+        try:
+            self._paho.connect(self._address.host, self._address.port, self._terms.keepalive, clean_start=True)
+        except Exception:
+            # aiomqtt watches the socket from the next turn on: closed before, its number may be another's by then.
+            await asyncio.sleep(0)
+            raise
         answers: set[asyncio.Future[Any]] = {self._accepted, self._over}
         await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
         if self._over.done():
