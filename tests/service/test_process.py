@@ -152,6 +152,7 @@ async def test_files_that_settings_name_are_looked_into_before_the_start(tmp_pat
     (tmp_path / "ca.pem").write_text("not PEM")
     path.write_text(path.read_text() + f'[network]\nca_file = "{tmp_path}/ca.pem"\n')
     missing = {f"BYOKD_MQTT__{name}": str(tmp_path / "none") for name in ("CA_FILE", "PASSWORD_FILE")}
+    missing |= {"BYOKD_MQTT__URL": "mqtts://127.0.0.1:1", "BYOKD_MQTT__USERNAME": "byokd"}
     for verb in ("run", "check-config"):
         ran = await byokd(verb, "--settings", str(path), environment=plain_environment() | missing)
         assert ran.code == 2

@@ -7,6 +7,7 @@ import pytest
 from byokd.emulator.tls import make_context
 from byokd.runtime.configuration import SettingsInvalidError, read_settings
 from byokd.settings import Settings
+from identity.proofs import own_certificate
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -60,6 +61,12 @@ def test_every_mistake_is_named_at_once_with_its_place_and_the_right_form(tmp_pa
     [
         ("[checks\n", "is not TOML"),
         ('[checks]\nrecheck_first = "10 min"\n', "recheck_most is shorter than recheck_first"),
+        ('[mqtt]\nreconnect_first = "40 s"\n', "mqtt: reconnect_most is shorter than reconnect_first"),
+        ('[rewrap]\nretry_first = "1 h"\n', "rewrap: retry_most is shorter than retry_first"),
+        ('[rewrap]\nvault_backoff_most = "1 s"\n', "rewrap: vault_backoff_most is shorter than vault_backoff_first"),
+        ('[mqtt]\nalpn = "mqtt"\n', "mqtt: alpn is of TLS, and url is without: write mqtts://"),
+        ('[mqtt]\noutbox_retention = "91 d"\n', "mqtt.outbox_retention is longer than store.history_retention"),
+        ('[store]\nhistory_retention = "30 min"\n', "mqtt.outbox_retention is longer than store.history_retention"),
         ("[identities.one]\n[identities.two]\n", "identities.one and identities.two are the same identity"),
         ("[identities.one]\nshared = true\n[identities.two]\n", "are the same identity, and not both shared"),
         ('[arm]\nsubscriptions = ["all"]\n', "not a GUID: write it as Azure shows it"),
@@ -234,7 +241,8 @@ def test_an_unusable_file_is_a_mistake_among_others(
 ) -> None:
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    path = written(tmp_path, f'[{section}]\n{setting} = "{tmp_path}/{name}"\n[checks]\ninterval = "soon"\n')
+    rest = 'url = "mqtts://broker"\nusername = "byokd"\n' if section == "mqtt" else ""
+    path = written(tmp_path, f'[{section}]\n{rest}{setting} = "{tmp_path}/{name}"\n[checks]\ninterval = "soon"\n')
     other, said = mistakes(path, {})
     assert "[checks] interval" in other
     assert said.startswith(f"{path}: [{section}] {setting}: {named}")
@@ -251,14 +259,14 @@ def test_a_file_without_certificates_is_named_at_the_variable_that_gave_it(
     authorities = tmp_path / "ca.pem"
     authorities.write_bytes(content)
     variable = f"BYOKD_{section.upper()}__CA_FILE"
-    (said,) = mistakes(None, {variable: str(authorities)})
+    (said,) = mistakes(None, {variable: str(authorities), "BYOKD_MQTT__URL": "mqtts://broker"})
     assert said.startswith(f"{variable}: [{section}] ca_file: holds no PEM certificate")
 
 
 def test_a_password_that_is_no_text_is_a_mistake_and_not_shown(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_bytes(b"hidden\xff")
-    (said,) = mistakes(None, {"BYOKD_MQTT__PASSWORD_FILE": str(password)})
+    (said,) = mistakes(None, {"BYOKD_MQTT__USERNAME": "byokd", "BYOKD_MQTT__PASSWORD_FILE": str(password)})
     assert "[mqtt] password_file: is not UTF-8 text" in said
     assert "hidden" not in said
 
@@ -288,6 +296,27 @@ def test_the_longest_that_mqtt_has_room_for_is_taken(tmp_path: Path) -> None:
     assert (mqtt.keepalive, len(mqtt.topic_prefix)) == (timedelta(hours=18), 128)
 
 
+def test_a_file_that_would_be_shown_to_nobody_is_a_mistake(tmp_path: Path) -> None:
+    own, password = tmp_path / "own.pem", tmp_path / "password"
+    own_certificate(own, ends_in=timedelta(days=90))
+    password.write_text("p\n")
+    files = {"BYOKD_MQTT__CA_FILE": str(own), "BYOKD_MQTT__CERTIFICATE_FILE": str(own)}
+    (said,) = mistakes(None, files | {"BYOKD_MQTT__PASSWORD_FILE": str(password)})
+    assert "ca_file is of TLS, and url is without: write mqtts://" in said
+    assert "certificate_file is of TLS" in said
+    assert "password_file needs username" in said
+    secure = {"BYOKD_MQTT__URL": "mqtts://broker", "BYOKD_MQTT__USERNAME": "byokd"}
+    assert read_settings(None, files | secure | {"BYOKD_MQTT__PASSWORD_FILE": str(password)})
+
+
+def test_authorities_for_no_tls_with_the_database_are_a_mistake(tmp_path: Path) -> None:
+    make_context(tmp_path / "ca.pem")
+    authorities = {"BYOKD_STORE__CA_FILE": str(tmp_path / "ca.pem")}
+    (said,) = mistakes(None, authorities | {"BYOKD_STORE__TLS": "off"})
+    assert "store: ca_file is of TLS, and tls is off" in said
+    assert read_settings(None, authorities | {"BYOKD_STORE__URL": "sqlite:////nowhere"})
+
+
 def test_usable_files_are_taken(tmp_path: Path) -> None:
     authorities = tmp_path / "ca.pem"
     make_context(authorities)
@@ -295,6 +324,7 @@ def test_usable_files_are_taken(tmp_path: Path) -> None:
     password.write_text("p\n")
     names = {"BYOKD_NETWORK__CA_FILE": authorities, "BYOKD_MQTT__CA_FILE": authorities}
     environment = {name: str(path) for name, path in {**names, "BYOKD_MQTT__PASSWORD_FILE": password}.items()}
+    environment |= {"BYOKD_MQTT__URL": "mqtts://broker", "BYOKD_MQTT__USERNAME": "byokd"}
     settings = read_settings(None, environment)
     assert settings.network.ca_file == settings.mqtt.ca_file == authorities
 

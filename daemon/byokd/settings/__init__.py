@@ -64,6 +64,15 @@ class Settings(Group):
         return self
 
     @model_validator(mode="after")
+    def _what_is_sent_again_is_kept(self) -> Self:
+        if self.mqtt.outbox_retention > self.store.history_retention:
+            raise ValueError(
+                "mqtt.outbox_retention is longer than store.history_retention: what is to be sent again would be "
+                "deleted by then"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _queues_can_be_read(self) -> Self:
         if flaw := flaw_of_queues(self.event_grid.queues, self.identities):
             raise ValueError(flaw)

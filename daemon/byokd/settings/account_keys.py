@@ -1,9 +1,9 @@
 """Account keys: as they come to a customer's key, are moved, and are used."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from byokd.settings.group import Group
 from byokd.settings.kinds import Duration, DurationOrNothing
@@ -50,6 +50,13 @@ class RewrapSettings(Group):
 
     retry_most: Duration = timedelta(minutes=10)
     """Longest wait after failed rewraps."""
+
+    @model_validator(mode="after")
+    def _related(self) -> Self:
+        for kind in ("vault_backoff", "retry"):
+            if getattr(self, f"{kind}_most") < getattr(self, f"{kind}_first"):
+                raise ValueError(f"{kind}_most is shorter than {kind}_first")
+        return self
 
 
 class ValueSettings(Group):

@@ -1,9 +1,9 @@
 """The message bus."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from byokd.settings import connecting
 from byokd.settings.group import Group
@@ -74,3 +74,20 @@ class MqttSettings(Group):
 
     backlog_age_bound: Duration = timedelta(minutes=5)
     """Age of the oldest unpublished event beyond which the service is not ready."""
+
+    @model_validator(mode="after")
+    def _related(self) -> Self:
+        wrong = []
+        if self.url.startswith("mqtt://"):
+            wrong = [
+                f"{name} is of TLS, and url is without: write mqtts://"
+                for name in ("ca_file", "certificate_file", "alpn")
+                if getattr(self, name) is not None
+            ]
+        if self.password_file is not None and self.username is None:
+            wrong.append("password_file needs username: without one no password is sent")
+        if self.reconnect_most < self.reconnect_first:
+            wrong.append("reconnect_most is shorter than reconnect_first")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self

@@ -54,6 +54,8 @@ class StoreSettings(Group):
 
     @model_validator(mode="after")
     def _can_be_used(self) -> Self:
+        if self.tls == "off" and self.ca_file is not None:
+            raise ValueError("ca_file is of TLS, and tls is off")
         if self.path is None and find_spec("psycopg") is None:
             raise ValueError("PostgreSQL needs its driver, which is not installed: pip install 'byokd[postgresql]'")
         return self
