@@ -69,6 +69,17 @@ var eventTypes = [
 // Event Grid tries for a day; byokd's polls have long seen by then what the event tells of.
 var retries = { eventTimeToLiveInMinutes: 1440, maxDeliveryAttempts: 30 }
 
+// What byokd would not take is no deployment. (fail() wants Bicep 0.33 or later.)
+var endpoint = !startsWith(webhookUrl, 'https://')
+  ? fail('webhookUrl has to begin with https://')
+  : empty(webhookSecret) && empty(webhookTenantId)
+      ? fail('a webhook without secret and token takes no delivery: webhookSecret, or webhookTenantId and webhookAudience')
+      : empty(webhookTenantId) != empty(webhookAudience)
+          ? fail('webhookTenantId and webhookAudience belong together')
+          : !empty(webhookSecret) && length(webhookSecret) < 16
+              ? fail('webhookSecret is too short: byokd takes 16 characters or more')
+              : webhookUrl
+
 resource vault 'Microsoft.KeyVault/vaults@2023-07-01' existing = {
   name: vaultName
 }
@@ -110,7 +121,7 @@ resource toWebhook 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-
     destination: {
       endpointType: 'WebHook'
       properties: {
-        endpointUrl: webhookUrl
+        endpointUrl: endpoint
         minimumTlsVersionAllowed: '1.2'
         azureActiveDirectoryTenantId: empty(webhookTenantId) ? null : webhookTenantId
         azureActiveDirectoryApplicationIdOrUri: empty(webhookAudience) ? null : webhookAudience

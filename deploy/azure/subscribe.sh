@@ -29,14 +29,14 @@ fail() {
     exit 1
 }
 
-vault='' principal='' webhook='' secret_file='' header=x-byokd-secret tenant='' audience='' account=''
-queue=byokd-keyvault-events poison=''
+vault='' principal='' webhook='' secret_file='' secret='' header='' tenant='' audience='' account=''
+queue='' poison=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit 0 ;;
         --vault | --principal | --webhook | --secret-file | --header | --tenant | --audience | --queue-account | --queue | \
             --poison-queue)
-            [ $# -ge 2 ] || fail "$1 needs a value" "see --help" ;;
+            [ -n "${2:-}" ] || fail "$1 needs a value" "see --help" ;;
         *) usage >&2; exit 2 ;;
     esac
     case $1 in
@@ -57,12 +57,29 @@ done
 [ -n "$principal" ] || fail "--principal is needed" "see --help"
 [ -z "$webhook" ] || [ -z "$account" ] || fail "--webhook and --queue-account exclude each other" "choose one"
 [ -z "$poison" ] || [ -n "$account" ] || fail "--poison-queue needs --queue-account" "both queues are of one account"
+[ -z "$queue" ] || [ -n "$account" ] || fail "--queue needs --queue-account" "both, or neither: byokd polls then"
+queue=${queue:-byokd-keyvault-events}
 [ "$poison" != "$queue" ] || fail "--poison-queue is the queue itself" "name another"
 [ -z "$webhook" ] || [ -n "$secret_file" ] || [ -n "$tenant" ] ||
     fail "a webhook without secret and token takes no delivery" "--secret-file, or --tenant and --audience"
 [ -z "$tenant$audience" ] || { [ -n "$tenant" ] && [ -n "$audience" ]; } ||
     fail "--tenant and --audience belong together" "give both"
 [ -z "$secret_file" ] || [ -r "$secret_file" ] || fail "cannot read $secret_file" "run it as who may"
+case $webhook in
+    '') [ -z "$secret_file$header$tenant" ] ||
+        fail "--secret-file, --header, --tenant and --audience need --webhook" "without it nothing would carry them" ;;
+    https://?*) ;;
+    *) fail "--webhook has to begin with https://" "Event Grid calls no other" ;;
+esac
+[ -z "$header" ] || [ -n "$secret_file" ] || fail "--header needs --secret-file" "it carries that secret"
+if [ -n "$secret_file" ]; then
+    secret=$(cat "$secret_file")
+    secret=${secret%"$(printf '\r')"}
+    # As byokd takes it: 16 or more of "!" to "~".
+    [ ${#secret} -ge 16 ] || fail "the secret in $secret_file is too short" "16 characters or more, as byokd wants them"
+    [ "$(printf %s "$secret" | LC_ALL=C tr -d '!-~' | wc -c)" -eq 0 ] ||
+        fail "the secret in $secret_file has other than visible characters" "one line of letters, digits and signs"
+fi
 
 # Built-in roles: their ids stay when a name changes. https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 encryption_user=e147488a-f6f5-4113-8e2d-b22465e65bf6  # Key Vault Crypto Service Encryption User
@@ -95,7 +112,7 @@ if [ -n "$webhook" ]; then
         set -- "$@" --azure-active-directory-tenant-id "$tenant" --azure-active-directory-application-id-or-uri "$audience"
     # The secret is seen in the list of processes while az runs: on a machine of several people, deploy main.bicep.
     [ -z "$secret_file" ] ||
-        set -- "$@" --delivery-attribute-mapping "$header" static "$(cat "$secret_file")" true
+        set -- "$@" --delivery-attribute-mapping "${header:-x-byokd-secret}" static "$secret" true
     az eventgrid system-topic event-subscription create "$@"
 else
     az storage account show --name "$account" --resource-group "$group" --output none 2>/dev/null ||

@@ -11,6 +11,7 @@ from tree_sitter import Language, Node, Parser
 
 import byokd
 from byokd.domain.signals import read_delivery
+from byokd.runtime.delivery_secrets import flaw_of_secret
 
 CHECKOUT = Path(byokd.__file__).parent.parent.parent
 AZURE = CHECKOUT / "deploy" / "azure"
@@ -126,7 +127,7 @@ def run(az: dict[str, str], *arguments: str) -> tuple[int, str, list[str]]:
 
 
 def test_a_webhook_gets_secret_and_token(az: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("s3cret\n")
+    (tmp_path / "secret").write_text("s3cret-of-sixteen\r\n")
     code, said, calls = run(
         az, "--vault", "contoso", "--principal", "p", "--webhook", "https://byokd.example.com/events/keyvault",
         "--secret-file", str(tmp_path / "secret"), "--tenant", "t", "--audience", "api://byokd",
@@ -135,7 +136,7 @@ def test_a_webhook_gets_secret_and_token(az: dict[str, str], tmp_path: Path) -> 
     assert f"--role {ROLES['Key Vault Crypto Service Encryption User']} --assignee-object-id p" in calls[3]
     assert "--scope /the/id/of/keyvault" in calls[3]
     assert calls[-1].startswith("eventgrid system-topic event-subscription create --name byokd")
-    assert "--delivery-attribute-mapping x-byokd-secret static s3cret true" in calls[-1]
+    assert "--delivery-attribute-mapping x-byokd-secret static s3cret-of-sixteen true" in calls[-1]
     assert (
         "--azure-active-directory-tenant-id t --azure-active-directory-application-id-or-uri api://byokd" in calls[-1]
     )
@@ -182,6 +183,29 @@ def test_a_poison_queue_is_made_and_byokd_may_write_it(az: dict[str, str]) -> No
         (("--vault", "v", "--principal", "p", "--poison-queue", "q"), "needs --queue-account"),
         (("--vault", "v", "--principal", "p", "--queue-account", "a", "--queue", "q", "--poison-queue", "q"), "itself"),
         (("--vault", "v", "--principal", "p", "--webhook", "u", "--secret-file", "/nowhere"), "cannot read /nowhere"),
+        (("--vault", "v", "--principal", "p", "--webhook", ""), "--webhook needs a value"),
+        (("--vault", "v", "--principal", "p", "--webhook", "http://x", "--tenant", "t", "--audience", "a"), "https://"),
+        (("--vault", "v", "--principal", "p", "--tenant", "t", "--audience", "a"), "need --webhook"),
+        (("--vault", "v", "--principal", "p", "--secret-file", "/dev/null"), "need --webhook"),
+        (("--vault", "v", "--principal", "p", "--header", "x-other"), "need --webhook"),
+        (("--vault", "v", "--principal", "p", "--queue", "q"), "--queue needs --queue-account"),
+        (
+            (
+                "--vault",
+                "v",
+                "--principal",
+                "p",
+                "--webhook",
+                "https://x",
+                "--header",
+                "h",
+                "--tenant",
+                "t",
+                "--audience",
+                "a",
+            ),
+            "--header needs --secret-file",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_done(
@@ -191,3 +215,37 @@ def test_what_does_not_fit_is_said_before_anything_is_done(
     assert (code, calls) == (1, [])
     assert why in said
     assert "hint: " in said
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "is too short"),
+        (b"fifteen-bytes-x\n", "is too short"),
+        (b"two words of many bytes\n", "has other than visible characters"),
+        ("gehörtauchnichthinein".encode(), "has other than visible characters"),
+        (b"sixteen-and-more\nand-a-second-line", "has other than visible characters"),
+    ],
+)
+def test_a_secret_that_byokd_would_refuse_is_refused(
+    az: dict[str, str], tmp_path: Path, content: bytes, why: str
+) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    assert flaw_of_secret(tmp_path / "secret") is not None
+    webhook = ("--webhook", "https://x/events/keyvault", "--secret-file", str(tmp_path / "secret"))
+    code, said, calls = run(az, "--vault", "v", "--principal", "p", *webhook)
+    assert (code, calls) == (1, [])
+    assert why in said
+    assert not content.strip() or content.decode() not in said
+
+
+def test_the_bicep_refuses_a_webhook_that_takes_no_delivery() -> None:
+    assert "endpointUrl:endpoint" in resource("toWebhook")
+    (chosen,) = re.findall(r"^var endpoint = (.*?)^$", code(BICEP), re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^[ :]*(.+)\n *\? fail\('[^']+'\)$", chosen, re.MULTILINE) == [
+        "!startsWith(webhookUrl, 'https://')",
+        "empty(webhookSecret) && empty(webhookTenantId)",
+        "empty(webhookTenantId) != empty(webhookAudience)",
+        "!empty(webhookSecret) && length(webhookSecret) < 16",
+    ]
+    assert chosen.split()[-2:] == [":", "webhookUrl"]
