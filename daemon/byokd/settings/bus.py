@@ -20,11 +20,12 @@ class MqttSettings(Group):
     """User name, when the broker wants one."""
 
     password_file: AbsolutePath | None = None
-    """File that holds the password, as UTF-8; a trailing line break is dropped. Checked before the start, and
-    read anew for every connection."""
+    """File that holds the password, as UTF-8; a trailing line break is dropped. Needs `username`. Checked
+    before the start, and read anew for every connection."""
 
     ca_file: AbsolutePath | None = None
-    """PEM file of the authorities that may vouch for the broker, instead of the system's. Checked before the start."""
+    """PEM file of the authorities that may vouch for the broker, instead of the system's. As the next two only with
+    `mqtts://`. Checked before the start."""
 
     certificate_file: AbsolutePath | None = None
     """PEM file with the certificate, and its key, that byokd shows to a broker that wants one. Read anew for every
@@ -63,7 +64,7 @@ class MqttSettings(Group):
 
     outbox_retention: Duration = timedelta(hours=1)
     """Events younger than this are all sent again where the broker has lost them; of older ones only the last of each
-    account, which carries its whole state."""
+    account, which carries its whole state. At most `store.history_retention`."""
 
     message_expiry: Duration | None = None
     """How long brokers keep events for subscribers that are away; without it, as long as they like. Retained states
