@@ -138,3 +138,30 @@ async def test_an_identity_that_accounts_use_is_not_taken_away(stage: Stage) -> 
     assert (await byokd("reload", environment=stage.environment)).code == 0
     path.write_text(good)
     assert (await byokd("reload", environment=stage.environment)).code == 0, "nobody uses that one"
+
+
+async def test_what_the_bus_could_not_be_told_is_refused_and_the_daemon_goes_on(tmp_path: Path) -> None:
+    path, password = settings(tmp_path), tmp_path / "password"
+    good = path.read_text().replace("[mqtt]\n", f'[mqtt]\nusername = "byokd"\npassword_file = "{password}"\n')
+    password.write_text("secret\n")
+    path.write_text(good)
+    asking = plain_environment() | {"BYOKD_SOCKET": str(tmp_path / "api.sock")}
+    command = byokd_command("run", "--settings", str(path))
+    async with child(command, log=tmp_path / "daemon.log", environment=plain_environment()) as process:
+
+        async def taken() -> bool:
+            return (await byokd("reload", environment=asking)).code == 0
+
+        await eventually(taken)
+        path.write_text(good.replace("[mqtt]\n", '[mqtt]\nkeepalive = "1 d"\n'))
+        password.write_text("secret" * 20_000)
+        refused = await byokd("reload", environment=asking)
+        assert refused.code == 1
+        assert "[mqtt] keepalive: too long" in refused.err
+        assert "[mqtt] password_file: is longer than the 65535 bytes" in refused.err
+        assert "nothing was changed: 2 reasons" in refused.err
+        path.write_text(good)
+        password.write_text("secret\n")
+        assert await taken()
+        process.terminate()
+        assert await process.wait() == 0
