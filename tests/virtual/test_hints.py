@@ -163,6 +163,59 @@ async def test_who_asks_while_a_check_runs_gets_one_that_began_later(world: Worl
         assert second.watch.current_version.verdict.suspicion is not None
 
 
+@pytest.mark.parametrize("latency", [LATENCY, 1.0])
+@pytest.mark.parametrize("again", [0.001, 1.0, 4.9])
+async def test_a_denial_that_hints_had_us_look_at_is_detected_by_them_and_another_one_delays_nothing(
+    world: World, latency: float, again: float
+) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        watch = await after_a_check(world)
+        vault.latency = latency
+        vault.revoke()
+        world.service.scheduler.hint(watch)
+        await world.until_suspected(key)
+        suspected = world.now
+        await asyncio.sleep(again)
+        world.service.scheduler.hint(watch)
+        told = await world.until_told(account, "byokd.account.inaccessible", within=10)
+        assert told["data"]["detectedBy"] == "hint"
+        assert latency > LATENCY or told["at"] - suspected <= SPACING + 0.1
+
+
+async def test_a_hint_at_what_a_poll_suspects_takes_nothing_from_the_poll_but_the_look_that_confirms(
+    world: World,
+) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        watch = await after_a_check(world)
+        vault.revoke()
+        await world.until_suspected(key)
+        await asyncio.sleep(1)
+        world.service.scheduler.hint(watch)
+        told = await world.until_told(account, "byokd.account.inaccessible", within=10)
+        assert told["data"]["detectedBy"] == "poll"
+
+
+async def test_a_reload_does_not_forget_what_made_us_look(world: World) -> None:
+    vault, key = world.one_vault()
+    async with world.running():
+        (account,) = await world.register(key)
+        watch = await after_a_check(world)
+        vault.revoke()
+        vault.latency = 1.0
+        world.service.scheduler.hint(watch)
+        await world.until_suspected(key)
+        # Another look follows this one, too soon to count, and the one that does is nobody's echo.
+        world.service.scheduler.hint(watch)
+        await asyncio.sleep(SPACING - 0.5)
+        await world.reload()
+        told = await world.until_told(account, "byokd.account.inaccessible", within=10)
+        assert told["data"]["detectedBy"] == "hint"
+
+
 async def test_a_hint_at_a_failing_vault_waits_for_the_next_try(world: World) -> None:
     vault, key = world.one_vault()
     async with world.running():

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Final
 
 from byokd.domain.identifiers import IdentityName, TenantId, VaultHost, WatchId
 from byokd.domain.verdict import Watch
@@ -12,6 +13,10 @@ from byokd.domain.vocabulary import DetectedBy
 from byokd.ports import KeyTarget
 from byokd.runtime.checker import Checked
 from byokd.runtime.pace import Pace
+
+_ABOUT: Final = 0.1
+"""Share of `hint_spacing` by which a hint waits for the look that confirms a suspicion: just before it one would only
+come too soon to count, and have the one that counts wait for its end."""
 
 _Key = tuple[IdentityName, TenantId, VaultHost, str]
 
@@ -28,6 +33,7 @@ class Entry:
         hinted: a hint waits to be followed.
         hinted_at: when the last check that followed a hint began.
         echo_at: when to look once more after a hint, for what takes a few seconds to reach all of a vault.
+        roused_by: what made the last look happen that met no suspicion: if it raised one, the looks that weigh it too.
         askers: who waits for the outcome of the next check.
         outcome_unknown: whether its last commit may or may not have come about.
     """
@@ -40,6 +46,7 @@ class Entry:
     hinted: bool = False
     hinted_at: float = -math.inf
     echo_at: float | None = None
+    roused_by: DetectedBy = DetectedBy.POLL
     askers: list[asyncio.Future[Checked | None]] = field(default_factory=list)
     outcome_unknown: bool = False
 
@@ -53,7 +60,8 @@ class Entry:
         if self.askers:
             return min(due, now)
         if self.hinted:
-            return min(due, max(now, self.hinted_at + hint_spacing))
+            at = max(now, self.hinted_at + hint_spacing)
+            return due if self.suspected and due - at < _ABOUT * hint_spacing else min(due, at)
         # The look that confirms a suspicion is an echo too; a little earlier it would only come too soon to count.
         return due if self.echo_at is None or self.suspected else min(due, max(now, self.echo_at))
 
@@ -66,9 +74,14 @@ class Entry:
             self.hinted_at, self.echo_at = now, now + hint_spacing
         elif echoed:
             self.echo_at = None
+        by = DetectedBy.HINT if followed or echoed else DetectedBy.POLL
         if self.askers:
-            return DetectedBy.OPERATOR
-        return DetectedBy.HINT if followed or echoed else DetectedBy.POLL
+            by = DetectedBy.OPERATOR
+        if not self.suspected:
+            self.roused_by = by
+        elif by is DetectedBy.POLL and self.roused_by is DetectedBy.HINT:
+            return DetectedBy.HINT
+        return by
 
     def dismiss(self) -> None:
         """Tell who waits for a check that there will be none."""
@@ -160,6 +173,7 @@ class Roster:
             entry = self.add(known.watch)
             entry.due = known.due
             entry.hinted, entry.hinted_at, entry.echo_at = known.hinted, known.hinted_at, known.echo_at
+            entry.roused_by = known.roused_by
 
     def drop(self, watch: WatchId) -> Entry | None:
         """Forget a watch, and with the last ones all that was kept for its key and its vault."""
