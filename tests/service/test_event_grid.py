@@ -41,6 +41,35 @@ async def test_a_subscription_is_agreed_to_and_its_events_are_followed_once(stag
     assert secret not in log
 
 
+async def test_during_reloads_every_delivery_is_followed_and_no_watched_key_is_nobodys(stage: Stage) -> None:
+    await apply(stage, manifest(stage, await customer(stage)))
+    endpoint = f"http://{(await stage.service.ask('/status'))['eventGrid']}{PATH}"
+    headers = {"x-byokd-secret": (stage.directory / DELIVERY_FILE).read_text()}
+    answers: list[int] = []
+    over = asyncio.Event()
+
+    async def deliver() -> None:
+        async with aiohttp.ClientSession(headers=headers) as session:
+            while not over.is_set():
+                data = {"VaultName": VAULT, "ObjectName": "media"}
+                one = {
+                    "id": str(len(answers)),
+                    "eventType": "Microsoft.KeyVault.KeyNewVersionCreated",
+                    "dataVersion": "1",
+                    "data": data,
+                }
+                async with session.post(endpoint, json=[one]) as response:
+                    answers.append(response.status)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(deliver())
+        for _ in range(4):
+            assert (await byokd("reload", environment=stage.environment)).code == 0
+        over.set()
+    assert set(answers) == {200}
+    assert (await hints(stage, "followed"), await hints(stage, "unknown")) == (len(answers), 0)
+
+
 async def test_without_the_secret_no_delivery_is_taken(stage: Stage) -> None:
     await customer(stage)
     endpoint = f"http://{(await stage.service.ask('/status'))['eventGrid']}{PATH}"
