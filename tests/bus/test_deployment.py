@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import aiomqtt
@@ -11,12 +12,22 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 import byokd
-from bus.support import PREFIX, bus, message
+from bus.support import PREFIX, bus, message, publisher, running
+from byokd.adapters.sql import SqlStore
+from byokd.domain.accounts import AccountSpec
+from byokd.domain.identifiers import AccountId, TenantId
 from byokd.ports import BusRefusedError, BusSession, BusUnavailableError
+from byokd.records import KeyPlacement
+from byokd.runtime.clock import SystemClock, UuidIds
 from parts.mosquitto import Mosquitto, mosquitto, password_file
 from parts.subscriber import subscriber
+from parts.waiting import until
+from store.builders import sealed
 
 DEPLOY = Path(byokd.__file__).parent.parent.parent / "deploy" / "mosquitto"
+
+SOON = timedelta(seconds=15)
+TENANT = TenantId("00000000-0000-0000-0000-000000000002")
 
 pytestmark = pytest.mark.real("mosquitto")
 
@@ -63,16 +74,37 @@ async def test_only_byokd_writes_and_whoever_logs_in_reads(tmp_path: Path) -> No
                 pass
 
 
-async def test_what_was_acknowledged_survives_a_kill_but_for_the_last(tmp_path: Path) -> None:
+async def test_what_was_acknowledged_is_saved_within_seconds_and_survives_a_kill(tmp_path: Path) -> None:
     topics = [f"{PREFIX}/{number:02}/state" for number in range(20)]
     async with deployed(tmp_path) as broker:
         async with sender(broker, tmp_path) as session:
             for topic in topics:
                 await session.publish(message(topic, retain=True))
+        saved = tmp_path / "data" / "mosquitto.db"
+        await until(lambda: saved.exists() and topics[-1].encode() in saved.read_bytes())
         await broker.kill()
         await broker.start()
         async with subscriber(broker.address, username="reader", password="r") as heard:
-            await heard.until(lambda: {one.topic for one in heard.heard} >= set(topics[:-2]))
+            await heard.until(lambda: {one.topic for one in heard.heard} >= set(topics))
+
+
+async def test_what_a_kill_took_from_the_broker_before_it_was_saved_is_sent_again(
+    tmp_path: Path, store: SqlStore
+) -> None:
+    accounts = [AccountId(str(TENANT), "group", f"name{number}") for number in range(20)]
+    topics = {f"{PREFIX}/{account.topic}/state" for account in accounts}
+    placement = KeyPlacement(None, sealed(b"sealed", system_key="1"), None)
+    for account in accounts:
+        spec = AccountSpec(account, TENANT, "westeurope", None)
+        await store.create_account(spec, placement, incarnation=UuidIds().new(), now=SystemClock().now())
+    async with deployed(tmp_path) as broker:
+        sending = publisher(store, broker.address, username="byokd", password_file=secret(tmp_path, "b"))
+        async with running(sending):
+            assert await sending.drain(within=SOON)
+            await broker.kill()
+            await broker.start()
+            async with subscriber(broker.address, username="reader", password="r") as heard:
+                await heard.until(lambda: {one.topic for one in heard.heard} >= topics)
 
 
 async def test_an_absent_subscriber_with_a_session_gets_a_long_backlog(tmp_path: Path) -> None:
