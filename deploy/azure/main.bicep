@@ -49,6 +49,9 @@ param queueName string = 'byokd-keyvault-events'
 @description('queue: another, for what nobody can read (event_grid.sources.NAME.poison_queue). Empty: none, byokd drops it.')
 param poisonQueueName string = ''
 
+@description('webhook: tell byokd too of what Azure Resource Manager did to the vault (roles, settings, deletion). Takes a system topic of the resource group, of which there can be one alone.')
+param resourceEvents bool = false
+
 @description('The region of the vault: a system topic has to be where its source is.')
 param location string = resourceGroup().location
 
@@ -65,6 +68,12 @@ var eventTypes = [
   'Microsoft.KeyVault.KeyNearExpiry'
   'Microsoft.KeyVault.KeyExpired'
   'Microsoft.KeyVault.VaultAccessPolicyChanged'
+]
+// What Azure Resource Manager did to the vault: roles, settings, deletion.
+var resourceEventTypes = [
+  'Microsoft.Resources.ResourceWriteSuccess'
+  'Microsoft.Resources.ResourceDeleteSuccess'
+  'Microsoft.Resources.ResourceActionSuccess'
 ]
 // Event Grid tries for a day; byokd's polls have long seen by then what the event tells of.
 var retries = { eventTimeToLiveInMinutes: 1440, maxDeliveryAttempts: 30 }
@@ -114,30 +123,53 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (delivery != '
   }
 }
 
+var webhook = {
+  endpointType: 'WebHook'
+  properties: {
+    endpointUrl: endpoint
+    minimumTlsVersionAllowed: '1.2'
+    azureActiveDirectoryTenantId: empty(webhookTenantId) ? null : webhookTenantId
+    azureActiveDirectoryApplicationIdOrUri: empty(webhookAudience) ? null : webhookAudience
+    deliveryAttributeMappings: empty(webhookSecret)
+      ? []
+      : [
+          {
+            name: webhookSecretHeader
+            type: 'Static'
+            properties: { value: webhookSecret, isSecret: true }
+          }
+        ]
+  }
+}
+
 resource toWebhook 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = if (delivery == 'webhook') {
   parent: topic
   name: 'byokd'
   properties: {
-    destination: {
-      endpointType: 'WebHook'
-      properties: {
-        endpointUrl: endpoint
-        minimumTlsVersionAllowed: '1.2'
-        azureActiveDirectoryTenantId: empty(webhookTenantId) ? null : webhookTenantId
-        azureActiveDirectoryApplicationIdOrUri: empty(webhookAudience) ? null : webhookAudience
-        deliveryAttributeMappings: empty(webhookSecret)
-          ? []
-          : [
-              {
-                name: webhookSecretHeader
-                type: 'Static'
-                properties: { value: webhookSecret, isSecret: true }
-              }
-            ]
-      }
-    }
+    destination: webhook
     eventDeliverySchema: 'CloudEventSchemaV1_0'
     filter: { includedEventTypes: eventTypes }
+    retryPolicy: retries
+  }
+}
+
+// A resource group has no region, nor has the topic that tells of it.
+resource resourceTopic 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (delivery == 'webhook' && resourceEvents) {
+  name: '${vaultName}-byokd-resources'
+  location: 'global'
+  properties: {
+    source: resourceGroup().id
+    topicType: 'Microsoft.Resources.ResourceGroups'
+  }
+}
+
+resource resourcesToWebhook 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = if (delivery == 'webhook' && resourceEvents) {
+  parent: resourceTopic
+  name: 'byokd'
+  properties: {
+    destination: webhook
+    eventDeliverySchema: 'CloudEventSchemaV1_0'
+    filter: { includedEventTypes: resourceEventTypes, subjectBeginsWith: vault.id }
     retryPolicy: retries
   }
 }

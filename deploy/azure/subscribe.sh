@@ -7,6 +7,7 @@ usage() {
 usage: deploy/azure/subscribe.sh --vault NAME --principal ID [--webhook URL --secret-file FILE [--header NAME]
                                                               [--tenant ID --audience ID-OR-URI]]
                                                              [--queue-account NAME [--queue NAME] [--poison-queue NAME]]
+                              [--resource-events]
 
   --vault NAME          the vault with the customer key; it uses Azure RBAC
   --principal ID        object id, in the vault's tenant, of the identity that byokd comes with
@@ -18,6 +19,8 @@ usage: deploy/azure/subscribe.sh --vault NAME --principal ID [--webhook URL --se
   --queue NAME          its name; default: byokd-keyvault-events
   --poison-queue NAME   another one, for messages that nobody can read, as event_grid.sources.NAME.poison_queue names it;
                         without it byokd drops them
+  --resource-events     with --webhook: tell byokd too of what Azure Resource Manager did to the vault (roles, settings,
+                        deletion), by a system topic of its resource group, of which there can be one alone
 
 Needs az, signed in as somebody who may assign roles there. It can be run again. Without webhook and queue byokd polls.
 TEXT
@@ -30,10 +33,11 @@ fail() {
 }
 
 vault='' principal='' webhook='' secret_file='' secret='' header='' tenant='' audience='' account=''
-queue='' poison=''
+queue='' poison='' resource_events=''
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit 0 ;;
+        --resource-events) resource_events=yes; shift; continue ;;
         --vault | --principal | --webhook | --secret-file | --header | --tenant | --audience | --queue-account | --queue | \
             --poison-queue)
             [ -n "${2:-}" ] || fail "$1 needs a value" "see --help" ;;
@@ -64,6 +68,7 @@ queue=${queue:-byokd-keyvault-events}
     fail "a webhook without secret and token takes no delivery" "--secret-file, or --tenant and --audience"
 [ -z "$tenant$audience" ] || { [ -n "$tenant" ] && [ -n "$audience" ]; } ||
     fail "--tenant and --audience belong together" "give both"
+[ -z "$resource_events" ] || [ -n "$webhook" ] || fail "--resource-events needs --webhook" "queues: docs/operations.md"
 [ -z "$secret_file" ] || [ -r "$secret_file" ] || fail "cannot read $secret_file" "run it as who may"
 case $webhook in
     '') [ -z "$secret_file$header$tenant" ] ||
@@ -114,6 +119,14 @@ if [ -n "$webhook" ]; then
     [ -z "$secret_file" ] ||
         set -- "$@" --delivery-attribute-mapping "${header:-x-byokd-secret}" static "$secret" true
     az eventgrid system-topic event-subscription create "$@"
+    [ -n "$resource_events" ] || exit 0
+
+    # Given twice, an option has its last value. Sources that have no region are told of by topics in none, `global`.
+    az eventgrid system-topic create --name "$vault-byokd-resources" --resource-group "$group" --location global \
+        --topic-type Microsoft.Resources.ResourceGroups --source "${vault_id%%/providers/*}" --output none
+    az eventgrid system-topic event-subscription create "$@" --system-topic-name "$vault-byokd-resources" \
+        --subject-begins-with "$vault_id" --included-event-types Microsoft.Resources.ResourceWriteSuccess \
+        Microsoft.Resources.ResourceDeleteSuccess Microsoft.Resources.ResourceActionSuccess
 else
     az storage account show --name "$account" --resource-group "$group" --output none 2>/dev/null ||
         az storage account create --name "$account" --resource-group "$group" --location "$region" --sku Standard_LRS \

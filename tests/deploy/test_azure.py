@@ -57,6 +57,9 @@ def test_both_ask_for_the_same_events_and_byokd_knows_each() -> None:
         assert read_delivery({"id": "1", "eventType": kind, "data": data}).signals, kind
 
 
+RESOURCE_EVENT = re.compile(r"Microsoft\.Resources\.Resource[A-Z]\w+Success")
+
+
 def parsed(text: str) -> Node:
     return Parser(Language(tree_sitter_bicep.language())).parse(text.encode()).root_node
 
@@ -96,6 +99,31 @@ def test_the_bicep_makes_a_poison_queue_that_byokd_may_write_and_not_empty_where
     assert "Processor" not in sets_aside
     (receives,) = (one for one in map(resource, ("sends", "receives", "setsAside")) if "Processor" in one)
     assert "scope:account::queues::queue" in receives
+
+
+def test_both_ask_for_the_same_of_azure_resource_manager_and_byokd_knows_each() -> None:
+    asked = set(RESOURCE_EVENT.findall(code(BICEP)))
+    assert asked == set(RESOURCE_EVENT.findall(code(SCRIPT)))
+    assert len(asked) == 3
+    vault = "/subscriptions/s/resourceGroups/g/providers/Microsoft.KeyVault/vaults/contoso"
+    for kind in asked:
+        delivery = {"id": "1", "eventType": kind, "data": {"resourceUri": vault, "operationName": "any"}}
+        assert read_delivery(delivery).signals, kind
+
+
+def test_the_bicep_tells_of_resources_where_it_is_wanted_by_the_webhook() -> None:
+    assert re.search(r"^param resourceEvents bool = false$", code(BICEP), re.MULTILINE)
+    topic, told = resource("resourceTopic"), resource("resourcesToWebhook")
+    for one in (topic, told):
+        assert "=if(delivery=='webhook'&&resourceEvents){" in one
+    assert (
+        "location:'global'properties:{source:resourceGroup().idtopicType:'Microsoft.Resources.ResourceGroups'}" in topic
+    )
+    assert "parent:resourceTopic" in told
+    assert "destination:webhook" in told
+    assert "destination:webhook" in resource("toWebhook")
+    assert "includedEventTypes:resourceEventTypes,subjectBeginsWith:vault.id" in told
+    assert "properties:{value:webhookSecret,isSecret:true}" in re.sub(r"\s", "", code(BICEP))
 
 
 AZ = """#!/bin/sh
@@ -143,6 +171,35 @@ def test_a_webhook_gets_secret_and_token(az: dict[str, str], tmp_path: Path) -> 
     assert not any("storage" in call for call in calls)
 
 
+def test_what_happens_to_the_vault_itself_is_told_by_the_topic_of_its_group(az: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret-of-twenty-one\n")
+    group = "/subscriptions/s/resourceGroups/keys"
+    vault = f"{group}/providers/Microsoft.KeyVault/vaults/contoso"
+    program = tmp_path / "bin" / "az"
+    program.write_text(AZ.replace('"/the/id/of/$(echo "$*" | cut -d\' \' -f1)"', vault))
+    assert vault in program.read_text()
+    arguments = (
+        "--vault", "contoso", "--principal", "p", "--resource-events", "--webhook", "https://byokd.example.com/events/keyvault",
+        "--secret-file", str(tmp_path / "secret"),
+    )  # fmt: skip
+    code, said, calls = run(az, *arguments)
+    assert (code, said) == (0, "")
+    assert len(calls) == 8
+    keys, topic, told = calls[-3:]
+    assert "--system-topic-name contoso-byokd " in keys
+    assert topic.startswith("eventgrid system-topic create --name contoso-byokd-resources ")
+    assert "--location global --topic-type Microsoft.Resources.ResourceGroups --source " in topic
+    assert topic.endswith(f" --source {group} --output none")
+    assert told.startswith("eventgrid system-topic event-subscription create --name byokd ")
+    assert (
+        "--delivery-attribute-mapping x-byokd-secret static s3cret-of-twenty-one true --system-topic-name contoso-byokd-res"
+        in told
+    )
+    last = told.rpartition("--included-event-types ")[2].split()
+    assert sorted(last) == [f"Microsoft.Resources.Resource{what}Success" for what in ("Action", "Delete", "Write")]
+    assert f"--subject-begins-with {vault} " in told
+
+
 def test_a_queue_is_filled_by_event_grid_and_emptied_by_byokd(az: dict[str, str]) -> None:
     code, said, calls = run(az, "--vault", "contoso", "--principal", "p", "--queue-account", "hints")
     assert (code, said) == (0, "")
@@ -180,6 +237,7 @@ def test_a_poison_queue_is_made_and_byokd_may_write_it(az: dict[str, str]) -> No
         (("--vault", "v", "--principal", "p", "--webhook", "https://x"), "takes no delivery"),
         (("--vault", "v", "--principal", "p", "--webhook", "u", "--queue-account", "q"), "exclude each other"),
         (("--vault", "v", "--principal", "p", "--webhook", "u", "--tenant", "t"), "belong together"),
+        (("--vault", "v", "--principal", "p", "--resource-events", "--queue-account", "a"), "needs --webhook"),
         (("--vault", "v", "--principal", "p", "--poison-queue", "q"), "needs --queue-account"),
         (("--vault", "v", "--principal", "p", "--queue-account", "a", "--queue", "q", "--poison-queue", "q"), "itself"),
         (("--vault", "v", "--principal", "p", "--webhook", "u", "--secret-file", "/nowhere"), "cannot read /nowhere"),
@@ -240,7 +298,9 @@ def test_a_secret_that_byokd_would_refuse_is_refused(
 
 
 def test_the_bicep_refuses_a_webhook_that_takes_no_delivery() -> None:
-    assert "endpointUrl:endpoint" in resource("toWebhook")
+    assert "destination:webhook" in resource("toWebhook")
+    (webhook,) = re.findall(r"^var webhook = (.*?)^}$", code(BICEP), re.MULTILINE | re.DOTALL)
+    assert "endpointUrl: endpoint" in webhook
     (chosen,) = re.findall(r"^var endpoint = (.*?)^$", code(BICEP), re.MULTILINE | re.DOTALL)
     assert re.findall(r"^[ :]*(.+)\n *\? fail\('[^']+'\)$", chosen, re.MULTILINE) == [
         "!startsWith(webhookUrl, 'https://')",
