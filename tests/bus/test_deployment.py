@@ -26,6 +26,10 @@ from store.builders import sealed
 
 DEPLOY = Path(byokd.__file__).parent.parent.parent / "deploy" / "mosquitto"
 
+MANY_ACCOUNTS = {
+    "# autosave_interval 5\n# autosave_on_changes false\n": "autosave_interval 5\nautosave_on_changes false\n",
+    "\nautosave_interval 1\nautosave_on_changes true\n": "\n",
+}
 SOON = timedelta(seconds=15)
 TENANT = TenantId("00000000-0000-0000-0000-000000000002")
 
@@ -33,8 +37,8 @@ pytestmark = pytest.mark.real("mosquitto")
 
 
 @asynccontextmanager
-async def deployed(directory: Path) -> AsyncIterator[Mosquitto]:
-    """Run the configuration as it is, but for its port and its paths."""
+async def deployed(directory: Path, *, many_accounts: bool = False) -> AsyncIterator[Mosquitto]:
+    """Run the configuration as it is, but for its port and its paths; or as it says for many accounts."""
     data = directory / "data"
     data.mkdir()
     passwords = await password_file(directory, byokd="b", reader="r")
@@ -44,6 +48,7 @@ async def deployed(directory: Path) -> AsyncIterator[Mosquitto]:
         "/etc/mosquitto/byokd.passwords\nacl_file": f"{passwords}\nacl_file",
         "/etc/mosquitto/byokd.acl": str(DEPLOY / "acl"),
         "/var/lib/mosquitto/": f"{data}/",
+        **(MANY_ACCOUNTS if many_accounts else {}),
     }.items():
         assert text.count(there) == 1, there
         text = text.replace(there, here)
@@ -74,9 +79,23 @@ async def test_only_byokd_writes_and_whoever_logs_in_reads(tmp_path: Path) -> No
                 pass
 
 
-async def test_what_was_acknowledged_is_saved_within_seconds_and_survives_a_kill(tmp_path: Path) -> None:
+async def test_what_was_acknowledged_survives_a_kill_but_for_the_last(tmp_path: Path) -> None:
     topics = [f"{PREFIX}/{number:02}/state" for number in range(20)]
     async with deployed(tmp_path) as broker:
+        async with sender(broker, tmp_path) as session:
+            for topic in topics:
+                await session.publish(message(topic, retain=True))
+        await broker.kill()
+        await broker.start()
+        async with subscriber(broker.address, username="reader", password="r") as heard:
+            await heard.until(lambda: {one.topic for one in heard.heard} >= set(topics[:-2]))
+
+
+async def test_for_many_accounts_what_was_acknowledged_is_saved_within_seconds_and_survives_a_kill(
+    tmp_path: Path,
+) -> None:
+    topics = [f"{PREFIX}/{number:02}/state" for number in range(20)]
+    async with deployed(tmp_path, many_accounts=True) as broker:
         async with sender(broker, tmp_path) as session:
             for topic in topics:
                 await session.publish(message(topic, retain=True))
@@ -97,7 +116,7 @@ async def test_what_a_kill_took_from_the_broker_before_it_was_saved_is_sent_agai
     for account in accounts:
         spec = AccountSpec(account, TENANT, "westeurope", None)
         await store.create_account(spec, placement, incarnation=UuidIds().new(), now=SystemClock().now())
-    async with deployed(tmp_path) as broker:
+    async with deployed(tmp_path, many_accounts=True) as broker:
         sending = publisher(store, broker.address, username="byokd", password_file=secret(tmp_path, "b"))
         async with running(sending):
             assert await sending.drain(within=SOON)
