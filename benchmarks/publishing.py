@@ -27,6 +27,7 @@ from benchmarks.scene import (
     WINDOW,
     Figures,
     Scene,
+    acknowledged,
     all_followed,
     all_published,
     commit,
@@ -78,9 +79,10 @@ async def _round(scene: Scene, sample: list[BusMessage]) -> tuple[float, float, 
         sent = time.perf_counter() - begun
     bare = await _send_bare(scene, sample)
     async with running(service.publisher.run, service.follower.run):
-        begun = time.perf_counter()
+        known, begun = acknowledged(scene), time.perf_counter()
         await commit(scene, Outcome.DENIED)
         closed = time.perf_counter() - begun
+        await until(lambda: _acknowledged_all(scene, since=known))
         await until(lambda: all_published(scene))
         await _published(scene)
         told = time.perf_counter() - begun
@@ -89,6 +91,10 @@ async def _round(scene: Scene, sample: list[BusMessage]) -> tuple[float, float, 
         f"a backlog {sent:.2f} s; bare {bare:.2f} s"
     )
     return told, sent, bare
+
+
+async def _acknowledged_all(scene: Scene, *, since: float) -> bool:
+    return acknowledged(scene) >= since + ACCOUNTS
 
 
 async def _published(scene: Scene) -> None:
