@@ -235,7 +235,7 @@ class EventColumns(TypedColumns):
     """
 
     number: Named[int] = Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
-    id: Named[str] = Column(String, nullable=False, unique=True)
+    id: Named[str] = Column(String, nullable=False)
     stream: Named[str] = Column(BY_CODE_POINT, nullable=False)
     type: Named[str]
     time: Named[datetime] = Column(Instant, nullable=False)

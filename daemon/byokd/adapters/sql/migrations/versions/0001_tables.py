@@ -311,7 +311,6 @@ def _events() -> None:
         sa.Column("audit_key", sa.String, nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_events"),
         sa.UniqueConstraint("account", "incarnation", "sequence", name="one_event_per_sequence"),
-        sa.UniqueConstraint("id", name="uq_events_id"),
         sqlite_autoincrement=True,
     )
     _partial("ix_events_unpublished", "events", "number", sa.column("published_at").is_(None))
