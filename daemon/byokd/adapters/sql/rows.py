@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Row, RowMapping
@@ -177,7 +178,11 @@ def _warning_of(kind: str, version: str | None, message: str, date: str | None) 
 def watched_key(row: AnyRow) -> KeyIdentifier:
     """Read the key identifier off the columns of a watch."""
     of = columns_of(row)
-    return KeyIdentifier(VaultHost(of["host"]), of["key_name"], KeyVersion(of["pinned"]) if of["pinned"] else None)
+    return _key(of["host"], of["key_name"], of["pinned"])
+
+
+def _key(host: str, name: str, pinned: str) -> KeyIdentifier:
+    return KeyIdentifier(VaultHost(host), name, KeyVersion(pinned) if pinned else None)
 
 
 def stored_identifier(identifier: str) -> KeyIdentifier:
@@ -186,10 +191,22 @@ def stored_identifier(identifier: str) -> KeyIdentifier:
     return KeyIdentifier(VaultHost(host), name, KeyVersion(version))
 
 
+@lru_cache(maxsize=256)
+def _customer_key(
+    identity: str, host: str, key_name: str, pinned: str, wrapped_by: str
+) -> tuple[CustomerKey, KeyIdentifier]:
+    """Give an account's customer key and its current identifier. Kept, because thousands may have the same."""
+    key = _key(host, key_name, pinned)
+    return CustomerKey(IdentityName(identity), key), key.at(KeyVersion(wrapped_by))
+
+
 def account_of(row: AnyRow) -> Account:
     """Read an account off its row, with the columns of its watch and the version that wraps its key."""
     of = columns_of(row)
-    customer_key = None if of["watch"] is None else CustomerKey(IdentityName(of["identity"]), watched_key(row))
+    customer_key = current = None
+    if of["watch"] is not None:
+        names = of["identity"], of["host"], of["key_name"], of["pinned"], of["wrapped_by"]
+        customer_key, current = _customer_key(*names)
     return Account(
         spec=AccountSpec(
             AccountId.parse(of["id"]),
@@ -203,7 +220,7 @@ def account_of(row: AnyRow) -> Account:
         generation=of["generation"],
         watch=None if of["watch"] is None else WatchId(of["watch"]),
         wrapping_version=None if of["wrapping_version"] is None else WrappingVersionId(of["wrapping_version"]),
-        current=None if customer_key is None else customer_key.key.at(KeyVersion(of["wrapped_by"])),
+        current=current,
         state=State(of["state"]),
         reason=None if of["reason"] is None else Reason(of["reason"]),
         message=of["message"],
