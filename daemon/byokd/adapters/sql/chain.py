@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Text, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from byokd.adapters.sql.columns import encode_document
-from byokd.adapters.sql.rows import AnyRow, Values, columns_of
+from byokd.adapters.sql.many import insert_many, update_many
+from byokd.adapters.sql.rows import AnyRow, Values
 from byokd.adapters.sql.tables import chains, events
 from byokd.domain.chain import Chain, event_bytes, moment
 from byokd.ports import Auditor, Ids, StaleError
@@ -19,8 +20,9 @@ STREAMS = 500
 # The text that is signed is the text that is stored: it is not encoded a second time.
 _APPEND = insert(events).values(data=bindparam("document", type_=Text()))
 _BEGIN = insert(chains)
+_ENDS = [field.name for field in fields(Chain)]
 _CHAINS = (
-    select(chains)
+    select(*(chains.c[name] for name in _ENDS), chains.c.mac)
     .where(chains.c.stream.in_(bindparam("streams", expanding=True)))
     .order_by(chains.c.stream)
     .with_for_update()
@@ -52,7 +54,7 @@ def append(connection: Connection, rows: Sequence[Values], recorder: Recorder) -
         full = _signed(row, chain, recorder)
         signed.append(full)
         after[chain.stream] = chain.grown(full["mac"])
-    connection.execute(_APPEND, signed)
+    insert_many(connection, _APPEND, signed)
     _save(connection, after.values(), known, recorder.auditor, moved=("head", "length"))
 
 
@@ -74,12 +76,6 @@ def forget(connection: Connection, rows: Iterable[AnyRow], recorder: Recorder) -
         after[row.stream] = replace(chain, floor=row.mac, floor_number=row.number, forgotten=chain.forgotten + 1)
     _save(connection, after.values(), known, recorder.auditor, moved=("floor", "floor_number", "forgotten"))
     return gone
-
-
-def chain_of(row: AnyRow) -> Chain:
-    """Read a chain."""
-    of = columns_of(row)
-    return Chain(of["stream"], of["floor"], of["floor_number"], of["forgotten"], of["head"], of["length"])
 
 
 def _signed(row: Values, chain: Chain, recorder: Recorder) -> Values:
@@ -118,11 +114,13 @@ def _signed(row: Values, chain: Chain, recorder: Recorder) -> Values:
 def _chains(connection: Connection, streams: Iterable[str]) -> dict[str, tuple[Chain, bytes]]:
     """Read the chains of streams with their macs; nobody else changes them until the transaction ends."""
     wanted = sorted(set(streams))
-    return {
-        row.stream: (chain_of(row), row.mac)
+    rows = (
+        row
         for start in range(0, len(wanted), STREAMS)
-        for row in connection.execute(_CHAINS, {"streams": wanted[start : start + STREAMS]})
-    }
+        for row in connection.execute(_CHAINS, {"streams": wanted[start : start + STREAMS]}).all()
+    )
+    # By position, because they come in thousands: a name costs more than all else.
+    return {row[0]: (Chain(*row[:-1]), row[-1]) for row in rows}
 
 
 def _save(
@@ -144,10 +142,10 @@ def _save(
             changed.append({**row, **ends, "of_stream": chain.stream, "known": known[chain.stream][1]})
         else:
             begun.append({**row, **{field.name: getattr(chain, field.name) for field in fields(chain)}})
-    if changed and connection.execute(_MOVE, changed).rowcount != len(changed):
+    if changed and update_many(connection, _MOVE, changed) != len(changed):
         raise StaleError("a stream's chain was changed meanwhile")
     if begun:
         try:
-            connection.execute(_BEGIN, begun)
+            insert_many(connection, _BEGIN, begun)
         except IntegrityError as error:
             raise StaleError("somebody else has just begun one of the streams") from error

@@ -8,6 +8,7 @@ from typing import Self
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from byokd.adapters.sql.chain import Recorder
+from byokd.adapters.sql.many import update_many
 from byokd.adapters.sql.outbox import record_account_events
 from byokd.adapters.sql.rows import AnyRow, Values, account_of, account_values, state_values, text
 from byokd.adapters.sql.tables import account_keys, accounts, watches, wrapping_versions
@@ -157,7 +158,7 @@ def _commit(
         }
         for change, columns in zip(changes, values, strict=True)
     ]
-    expect(connection.execute(_SAVE, rows).rowcount, len(rows), what="accounts")
+    expect(update_many(connection, _SAVE, rows), len(rows), what="accounts")
     record_account_events(
         connection, (event for change in changes for event in change.events), recorder=recorder, now=now
     )

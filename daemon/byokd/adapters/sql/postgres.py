@@ -236,6 +236,8 @@ def _engine(creator: Callable[[], Driver], *, connections: int) -> Engine:
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
+        # Parameters by position, as SQLite has them: `many` repeats a row's.
+        paramstyle="format",
         # A connection that was lost while nobody used it costs nobody a transaction.
         pool_pre_ping=True,
         # Errors must not show what a statement wrote.
