@@ -4,7 +4,7 @@ import asyncio
 import os
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -120,8 +120,8 @@ async def running(*parts: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def open_scene() -> AsyncIterator[Scene]:
-    """Start everything that a service needs, and wire one."""
+async def open_scene(**more: Mapping[str, object]) -> AsyncIterator[Scene]:
+    """Start everything that a service needs, and wire one; `more` are further sections of its settings."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="byokd-bench-")))
         azure = await stack.enter_async_context(emulated_azure(directory))
@@ -137,6 +137,7 @@ async def open_scene() -> AsyncIterator[Scene]:
                 "identities": {"bench": {}},
                 "service_keys": {"directory": str(directory / "keys")},
                 "mqtt": {"url": f"mqtt://{broker}", "window": WINDOW},
+                **more,
             }
         )
         wired = await wire(settings, stack)
