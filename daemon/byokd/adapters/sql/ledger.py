@@ -8,7 +8,7 @@ from typing import Self
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from byokd.adapters.sql.chain import Recorder
-from byokd.adapters.sql.many import update_many
+from byokd.adapters.sql.many import insert_many, update_many
 from byokd.adapters.sql.outbox import record_account_events
 from byokd.adapters.sql.rows import AnyRow, Values, account_of, account_values, state_values, text
 from byokd.adapters.sql.tables import account_keys, accounts, watches, wrapping_versions
@@ -186,8 +186,8 @@ def replace_keys(connection: Connection, replaced: Sequence[tuple[Change, Sealed
         {"of_account": str(change.before.id), "of_generation": change.before.generation, "superseded_at": now}
         for change, _ in replaced
     ]
-    expect(connection.execute(_SUPERSEDE_KEY, known).rowcount, len(known), what="wrapped keys")
-    connection.execute(_STORE_KEY, [_key_values(change.after, sealed, now=now) for change, sealed in replaced])
+    expect(update_many(connection, _SUPERSEDE_KEY, known), len(known), what="wrapped keys")
+    insert_many(connection, _STORE_KEY, [_key_values(change.after, sealed, now=now) for change, sealed in replaced])
 
 
 def _key_values(account: Account, sealed: SealedKey, *, now: datetime) -> Values:
