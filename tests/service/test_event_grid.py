@@ -1,6 +1,8 @@
 """Event Grid, as the emulator plays it, against the daemon's own process."""
 
 import asyncio
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +14,13 @@ from byokd.demo.stage import DELIVERY_FILE, Stage
 from byokd.emulator import ControlError
 from parts.waiting import eventually
 from service.support import VAULT, apply, byokd, customer, manifest, plain_environment
-from service.test_process import settings
+from service.test_process import daemon, settings, status
+
+TENANT = "3f0c2f8e-0000-4000-8000-000000000001"
+ACCOUNT = (
+    "/subscriptions/3f0c2f8e-0000-4000-8000-00000000beef/resourceGroups/media"
+    "/providers/Microsoft.Media/mediaservices/one"
+)
 
 
 async def hints(stage: Stage, outcome: str) -> float:
@@ -68,6 +76,43 @@ async def test_during_reloads_every_delivery_is_followed_and_no_watched_key_is_n
         over.set()
     assert set(answers) == {200}
     assert (await hints(stage, "followed"), await hints(stage, "unknown")) == (len(answers), 0)
+
+
+async def test_what_comes_during_a_stop_is_told_to_come_again(tmp_path: Path) -> None:
+    # Without a broker an event waits, and the stop for it: until publish_grace is over.
+    path, secret = settings(tmp_path), "long-enough-to-be-a-secret"
+    (tmp_path / "secret").write_text(secret)
+    source = f'\n[event_grid.sources.azure]\nsecret_file = "{tmp_path}/secret"\nvaults = ["*.vault.azure.net"]\n'
+    path.write_text(f'{path.read_text()}\n[event_grid]\nlisten = "127.0.0.1:0"\n{source}')
+    accounts = tmp_path / "accounts.toml"
+    accounts.write_text(
+        f'[[accounts]]\nid = "{ACCOUNT}"\ntenant = "{TENANT}"\nlocation = "westeurope"\nencryption.type = "SystemKey"\n'
+    )
+    asking = plain_environment() | {"BYOKD_SOCKET": str(tmp_path / "api.sock")}
+    one = {"id": "1", "eventType": "Microsoft.KeyVault.KeyNewVersionCreated", "data": {"VaultName": VAULT}}
+    answers: list[int] = []
+    async with daemon(path) as (process, log), aiohttp.ClientSession(headers={"x-byokd-secret": secret}) as session:
+
+        async def is_applied() -> bool:
+            return (await byokd("accounts", "apply", "-f", str(accounts), environment=asking)).code == 0
+
+        await eventually(is_applied)
+        endpoint = f"http://{(await status(tmp_path))['eventGrid']}{PATH}"
+
+        async def deliver() -> int:
+            async with session.post(endpoint, json=[one]) as response:
+                return response.status
+
+        assert await deliver() == 200
+        process.send_signal(signal.SIGTERM)
+        with suppress(aiohttp.ClientError):
+            while process.returncode is None:
+                answers.append(await deliver())
+        assert await process.wait() == 0
+    # Not a single one is taken once it stops; before it has heard of that it takes some.
+    assert 503 in answers
+    assert set(answers[answers.index(503) :]) == {503}
+    assert "Traceback" not in log.read_text()
 
 
 async def test_without_the_secret_no_delivery_is_taken(stage: Stage) -> None:

@@ -65,6 +65,7 @@ class Webhook:
     session: aiohttp.ClientSession
     looking: Looking
     metrics: Metrics
+    hints: Hints
 
     async def post(self, body: object, *, secret: str | None = SECRET, path: str = PATH, **headers: str) -> int:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -114,7 +115,7 @@ async def webhook(
         serving = HttpTask(event_grid_application(deliveries), listener, room=room)
         task = asyncio.create_task(serving.run())
         async with aiohttp.ClientSession() as session:
-            yield Webhook(f"http://127.0.0.1:{port}", session, looking, metrics)
+            yield Webhook(f"http://127.0.0.1:{port}", session, looking, metrics, hints)
         await serving.stop()
         await task
 
@@ -287,6 +288,14 @@ async def test_before_it_is_known_what_is_watched_a_delivery_comes_again_later(t
         hook.looking.knows_watches = True
         assert await hook.post([rotated()]) == 200
         assert (hook.looking.hinted, hook.refused("starting")) == ([WatchId(1)], 1)
+
+
+async def test_while_it_stops_a_delivery_comes_again_later(tmp_path: Path) -> None:
+    async with webhook(tmp_path) as hook:
+        hook.hints.stop()
+        assert await hook.post([rotated()]) == 503
+        assert (hook.answer, hook.headers["Retry-After"]) == ({"refused": "stopping"}, "10")
+        assert (hook.looking.hinted, hook.refused("stopping")) == ([], 1)
 
 
 async def test_those_who_connect_and_say_nothing_do_not_keep_the_others_out(tmp_path: Path) -> None:

@@ -179,6 +179,7 @@ class _Process:
             always=self._always,
             closing=[
                 Farewell("service-manager", self._say_stopping, GOODBYE),
+                Farewell("deliveries", self._refuse_deliveries, GOODBYE),
                 Farewell("watchers", service.tailing.close, GOODBYE),
                 Farewell("management", self._management.stop, GOODBYE),
             ],
@@ -186,6 +187,9 @@ class _Process:
 
     async def _say_stopping(self) -> None:
         self._manager.stopping()
+
+    async def _refuse_deliveries(self) -> None:
+        self._service.hints.stop()
 
     def _pages_of(self, service: Service) -> FastAPI:
         return health_application(_probes(service), service.settings.http)

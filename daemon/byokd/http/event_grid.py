@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from byokd.domain.signals import DeliveryUnreadableError, read_delivery
 from byokd.ports import Clock
 from byokd.ports.deliveries import DeliveryKeysUnavailableError, DeliveryTokens
-from byokd.runtime.hinting import BudgetSpentError, Hints, Source, WatchesUnknownError
+from byokd.runtime.hinting import BudgetSpentError, Hints, Source, StoppingError, WatchesUnknownError
 from byokd.runtime.metrics import Metrics
 from byokd.settings import EventGridSettings
 
@@ -41,6 +41,8 @@ class Refusal(StrEnum):
     BUSY = "busy"
     STARTING = "starting"
     """What is watched was not read yet: 200 would end the matter though nobody looks."""
+    STOPPING = "stopping"
+    """Likewise: nobody would look any more."""
     BUDGET = "budget"
     UNPROVED = "unproved"
     """Its token cannot be judged now: 401 would have Event Grid drop what it delivers."""
@@ -61,6 +63,7 @@ _STATUS: Final[Mapping[Refusal, int]] = {
     Refusal.UNREADABLE: 400,
     Refusal.BUSY: 503,
     Refusal.STARTING: 503,
+    Refusal.STOPPING: 503,
     Refusal.BUDGET: 429,
     Refusal.UNPROVED: 503,
     Refusal.ELSEWHERE: 404,
@@ -141,6 +144,8 @@ class Deliveries:
             raise _RefusedError(Refusal.UNREADABLE, source=source.name) from None
         except WatchesUnknownError:
             raise _RefusedError(Refusal.STARTING, retry_after=RETRY_SECONDS, source=source.name) from None
+        except StoppingError:
+            raise _RefusedError(Refusal.STOPPING, retry_after=RETRY_SECONDS, source=source.name) from None
         except BudgetSpentError as spent:
             raise _RefusedError(Refusal.BUDGET, retry_after=spent.retry_after, source=source.name) from None
         except _RefusedError as refusal:

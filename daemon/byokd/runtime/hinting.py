@@ -43,6 +43,10 @@ class WatchesUnknownError(Exception):
     """What is watched was not read yet: nobody can say whose keys a signal is about."""
 
 
+class StoppingError(Exception):
+    """The daemon is stopping: nobody would look."""
+
+
 class Source:
     """One who delivers: what it may hint at, what it may still ask for, and what it has said already."""
 
@@ -103,14 +107,19 @@ class Hints:
         self._scheduler = scheduler
         self._metrics = metrics
         self._suffixes = suffixes
+        self._is_stopping = False
         self.sources = {name: Source(name, one, clock) for name, one in settings.sources.items()}
         self.webhooks = {name: one for name, one in self.sources.items() if one.settings.kind == "webhook"}
         self.queues = {name: one for name, one in self.sources.items() if one.settings.kind == "queue"}
 
+    def stop(self) -> None:
+        """Take nothing more: what was said would go with the process."""
+        self._is_stopping = True
+
     @property
     def can_take(self) -> bool:
-        """Whether it is known what signals are about."""
-        return self._scheduler.knows_watches
+        """Whether it is known what signals are about, and somebody follows them."""
+        return self._scheduler.knows_watches and not self._is_stopping
 
     def bequeath(self, heir: Scheduler) -> None:
         """Have watches looked at by who succeeds our scheduler: deliveries that began before a reload end with us."""
@@ -121,8 +130,11 @@ class Hints:
 
         Raises:
             WatchesUnknownError: the daemon has just started; nothing was taken: deliver it again later.
+            StoppingError: it is stopping; likewise.
             BudgetSpentError: the rest was not taken, and what was is remembered: deliver it again later.
         """
+        if self._is_stopping:
+            raise StoppingError
         if not self.can_take:
             raise WatchesUnknownError
         self._count(source, HintOutcome.IGNORED, passed_over)
