@@ -27,6 +27,8 @@ def take(table: sqlite3.Connection, payload: bytes) -> None:
     if not payload:  # it empties the retained state of a deleted account; the event of the deletion came before it
         return
     event = json.loads(payload)
+    if not event["type"].startswith("byokd.account"):  # others may come: trials of `byokd doctor`, and what is new
+        return
     data = event["data"]
     known = table.execute("SELECT incarnation, sequence, time FROM accounts WHERE account = ?", [data["account"]])
     incarnation, sequence, time = known.fetchone() or (data["incarnation"], 0, "")
@@ -48,12 +50,16 @@ async def follow(host: str, port: int, table: sqlite3.Connection) -> None:
     alike = {"protocol": ProtocolVersion.V5, "clean_start": False, "properties": session, "tls_context": tls, **login}
     while True:
         client = Client(host, port, identifier="accounts-table", **alike)
+        # Acknowledge what is noted. By itself paho does so on receipt: what then waits here dies with us.
+        paho = client._client  # noqa: SLF001 - aiomqtt has no name for it
+        paho.manual_ack_set(on=True)
         try:
             async with client:
                 # Events and states: the broker sends every retained state now, should it have forgotten our session.
                 await client.subscribe(ACCOUNTS, qos=1)
                 async for message in client.messages:
                     take(table, message.payload)
+                    paho.ack(message.mid, message.qos)
         except MqttError as error:
             sys.stderr.write(f"the broker cannot be followed, trying again: {error}\n")
             await asyncio.sleep(1)

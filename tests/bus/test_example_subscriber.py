@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from bus.support import PREFIX, bus, commit, message, publisher, row, running
 from byokd.adapters.sql import SqlStore
 from byokd.records import OutboxRow, Retained
+from byokd.runtime.envelope import trial_message
 from parts.certificates import server_files
 from parts.mosquitto import mosquitto, password_file
 from parts.waiting import until
@@ -110,6 +112,45 @@ async def test_the_table_is_right_after_deaths_of_the_subscriber_and_the_broker(
                 await until(lambda: shown(table) == expected)
                 expected = await story(last=True)
                 await until(lambda: shown(table) == expected)
+
+
+@pytest.mark.real("mosquitto")
+async def test_a_death_in_the_middle_of_many_deletions_loses_none(tmp_path: Path, store: SqlStore) -> None:
+    table, many = tmp_path / "accounts.db", 400
+
+    def deleted() -> int:
+        return sum(state == "Deleted" for state, _ in shown(table).values())
+
+    async with mosquitto(tmp_path / "mosquitto", "max_queued_messages 100000") as broker:
+        sending = publisher(store, broker.address)
+        async with running(sending):
+            async with example(broker.address, table):
+                await commit(store, *(change(account, 1, "Accessible") for account in range(many)))
+                sending.notify()
+                await until(lambda: len(shown(table)) == many)
+                await commit(store, *(change(account, 2, "Accessible", deleted=True) for account in range(many)))
+                sending.notify()
+                await until(lambda: deleted() > 0)
+            noted = deleted()
+            async with example(broker.address, table):
+                await until(lambda: deleted() == many)
+    assert noted < many
+
+
+@pytest.mark.real("mosquitto")
+async def test_what_is_no_event_of_an_account_is_passed_over(tmp_path: Path) -> None:
+    table = tmp_path / "accounts.db"
+    data = {"account": "/1", "incarnation": "one", "sequence": 1, "state": "Accessible", "reason": None}
+    event = {"type": "byokd.account.created", "time": "2026-03-01T12:00:00Z", "data": data}
+    state = message(f"{PREFIX}/accounts/s/g/1/state", json.dumps(event).encode(), retain=True)
+    trial = trial_message(f"{PREFIX}/accounts/s/g/0/state", prefix=PREFIX, name="doctor")
+    async with mosquitto(tmp_path / "mosquitto") as broker, bus(broker.address).connect("sender") as session:
+        # Retained, so that it comes however late the example is.
+        await session.publish(replace(trial, retain=True))
+        async with example(broker.address, table):
+            await until(lambda: shown(table) == {})
+            await session.publish(state)
+            await until(lambda: shown(table) == {"/1": ("Accessible", 1)})
 
 
 @pytest.mark.real("mosquitto")

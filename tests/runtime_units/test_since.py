@@ -24,7 +24,13 @@ def test_what_is_meant(text: str, meant: int | datetime) -> None:
     assert parse_since(text, now=NOW) == meant
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-1", "10 m", "2026-03-01T10:00:00", "2026-13-01T10:00:00Z", "9" * 30])
+_BEYOND_ALL_YEARS = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00", "99999 d", "999999999 d")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "soon", "-1", "10 m", "2026-03-01T10:00:00", "2026-13-01T10:00:00Z", "9" * 30, *_BEYOND_ALL_YEARS],
+)
 def test_what_is_refused(text: str) -> None:
     with pytest.raises(SinceInvalidError):
         parse_since(text, now=NOW)

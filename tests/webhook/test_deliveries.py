@@ -290,6 +290,15 @@ async def test_before_it_is_known_what_is_watched_a_delivery_comes_again_later(t
         assert (hook.looking.hinted, hook.refused("starting")) == ([WatchId(1)], 1)
 
 
+async def test_halves_of_characters_hold_up_nothing(tmp_path: Path) -> None:
+    async with webhook(tmp_path) as hook:
+        odd = json.dumps([{**rotated(), "id": "\ud800"}, rotated(2)]).encode()
+        assert await hook.post(odd) == 200
+        assert hook.looking.hinted == [WatchId(1), WatchId(1)]
+        asked = json.dumps([{"eventType": VALIDATION, "data": {"validationCode": "\ud800"}}]).encode()
+        assert await hook.post(asked) == 200
+
+
 async def test_while_it_stops_a_delivery_comes_again_later(tmp_path: Path) -> None:
     async with webhook(tmp_path) as hook:
         hook.hints.stop()

@@ -130,5 +130,7 @@ def _fields(document: Mapping[object, object]) -> Mapping[str, object]:
 
 
 def _text(document: Mapping[str, object], name: str) -> str:
+    """Give a word, in which halves of characters, which JSON can name and nobody can write, are spelt out."""
     value = document.get(name)
-    return value[:MOST_TEXT].strip() if isinstance(value, str) else ""
+    words = value[:MOST_TEXT].strip() if isinstance(value, str) else ""
+    return words.encode(errors="backslashreplace").decode()

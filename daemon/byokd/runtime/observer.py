@@ -9,6 +9,7 @@ from byokd.runtime.health import Component, Health
 from byokd.runtime.marker import HINT
 from byokd.runtime.metrics import Metrics
 from byokd.runtime.publisher import Publisher
+from byokd.runtime.refusals import HINT as REFUSED_HINT
 from byokd.runtime.rivals import HINT as RIVAL_HINT
 
 INTERVAL = timedelta(seconds=2)
@@ -81,16 +82,12 @@ class Observer:
         elif status.refused:
             topic, reason = next(iter(status.refused.items()))
             message = f"the broker refuses {len(status.refused)} topic(s), such as {topic}: {reason}"
-            self._health.show_trouble(
-                Component.BUS, message, hint="let byokd write there in the broker's access control list"
-            )
+            self._health.show_trouble(Component.BUS, message, hint=REFUSED_HINT)
         elif status.unmarked is not None:
             message = f"what the broker loses is not sent again: {status.unmarked}"
             self._health.show_trouble(Component.BUS, message, hint=HINT)
         elif (absent := self._absent()) is not None:
             message = f"nobody is told that this daemon is online: {absent}"
-            self._health.show_trouble(
-                Component.BUS, message, hint="let byokd write there in the broker's access control list"
-            )
+            self._health.show_trouble(Component.BUS, message, hint=REFUSED_HINT)
         else:
             self._health.show_well(Component.BUS)

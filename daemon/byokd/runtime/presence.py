@@ -10,6 +10,7 @@ import structlog
 from byokd.ports import Bus, BusMessage, BusRefusedError, BusSession, BusUnavailableError, Clock, Ids, Randomness
 from byokd.runtime.envelope import DaemonStatus, daemon_message, presence_client_id
 from byokd.runtime.reconnecting import Link, LinkStatus
+from byokd.runtime.refusals import HINT
 from byokd.settings import MqttSettings
 
 GOODBYE = timedelta(seconds=1)
@@ -82,8 +83,7 @@ class Presence:
             await session.publish(message)
         except BusRefusedError as refusal:
             if self._problem is None:
-                hint = "let byokd write to this topic in the broker's access control list"
-                _log.warning("presence-refused", topic=message.topic, reason=str(refusal), hint=hint)
+                _log.warning("presence-refused", topic=message.topic, reason=str(refusal), hint=HINT)
             self._problem = f"{message.topic}: {refusal}"
         else:
             self._problem = None

@@ -15,7 +15,7 @@ from byokd.runtime.envelope import messages, publisher_client_id
 from byokd.runtime.marker import Marker
 from byokd.runtime.outbox import Outbox
 from byokd.runtime.reconnecting import Link, LinkStatus
-from byokd.runtime.refusals import Refusals
+from byokd.runtime.refusals import HINT, Refusals
 from byokd.runtime.rivals import Rivals
 from byokd.runtime.waking import Bell
 from byokd.settings import MqttSettings
@@ -23,7 +23,7 @@ from byokd.settings import MqttSettings
 POLL = timedelta(seconds=1)
 """How often to look without being told: for events of another process, or committed before a crash."""
 
-_REFUSED_HINT = "let byokd write to this topic in the broker's access control list; the event is kept and tried again"
+_REFUSED_HINT = f"{HINT}; the event is kept and tried again"
 
 _log = structlog.get_logger()
 

@@ -12,6 +12,9 @@ MOST_STREAMS = 1000
 """Refused streams known at once (and a page more), which bounds memory. At the bound no other stream is begun until
 some are accepted."""
 
+HINT = "let byokd write there in the broker's access control list, or raise the limit that the broker names"
+"""What to do about a refusal. A broker names its limits when byokd connects: a packet's size, nothing retained."""
+
 
 @dataclass(slots=True)
 class _Refusal:

@@ -27,12 +27,13 @@ def parse_since(text: str, *, now: datetime) -> int | datetime:
         return int(text)
     try:
         return now - _DURATION.validate_python(text)
-    except ValidationError:
+    except (ValidationError, OverflowError):
         pass
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        in_utc = time.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise SinceInvalidError(f"not a time: {text!r}") from None
     if time.tzinfo is None:
         raise SinceInvalidError(f"a time without a zone: {text!r}")
-    return time.astimezone(UTC)
+    return in_utc

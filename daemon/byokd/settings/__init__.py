@@ -73,6 +73,12 @@ class Settings(Group):
         return self
 
     @model_validator(mode="after")
+    def _listeners_are_apart(self) -> Self:
+        if self.event_grid.webhooks and self.event_grid.listen == self.http.listen and self.http.listen[-2:] != ":0":
+            raise ValueError("event_grid.listen is http.listen: deliveries have an address of their own")
+        return self
+
+    @model_validator(mode="after")
     def _queues_can_be_read(self) -> Self:
         if flaw := flaw_of_queues(self.event_grid.queues, self.identities):
             raise ValueError(flaw)

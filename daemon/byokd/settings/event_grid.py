@@ -13,6 +13,13 @@ from byokd.settings.kinds import AbsolutePath, Address, Duration, Guid, Name, Sw
 
 _PATTERN = re.compile(r"(?:\*|[a-z0-9-]{3,24})(?:\.[a-z0-9-]+)+", re.ASCII)
 _HEADER = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
+_TAKEN_HEADERS = re.compile(
+    r"authorization|accept.*|aeg-.*|ce-.*|webhook-.*|content-.*|cookie|connection|date|expect|forwarded|host|keep-alive"
+    r"|origin|proxy-.*|referer|te|trailer|transfer-encoding|upgrade|user-agent|via|x-forwarded-.*",
+    re.ASCII,
+)
+"""What deliveries carry for HTTP, for proxies or for Event Grid itself, and cannot carry a secret."""
+
 _ORIGIN = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)*", re.ASCII)
 _QUEUE_NAME = r"(?=[a-z0-9-]{3,63}(?![^/]))[a-z0-9]+(?:-[a-z0-9]+)*"
 _QUEUE = re.compile(rf"https://[a-z0-9.-]+(?::\d{{1,5}})?(?:/[a-z0-9]{{3,24}})?/{_QUEUE_NAME}", re.ASCII)
@@ -37,8 +44,10 @@ def _pattern(value: str) -> str:
 
 
 def _header(value: str) -> str:
-    if not _HEADER.fullmatch(value) or value == "authorization":
-        raise ValueError('not a header for a secret: a name in lower case, such as "x-byokd-secret"')
+    if not _HEADER.fullmatch(value) or _TAKEN_HEADERS.fullmatch(value):
+        raise ValueError(
+            'not a header for a secret: a name in lower case that nothing else uses, such as "x-byokd-secret"'
+        )
     return value
 
 
@@ -167,6 +176,8 @@ class SourceSettings(Group):
         named = [self.tenant, self.audience, self.application]
         if any(named) and not all(named):
             raise ValueError("tenant, audience and application belong together")
+        if self.secret_in_query and self.secret_file is None:
+            raise ValueError("secret_in_query has no secret to look for: it needs secret_file")
         if self.secret_file is None and self.tenant is None:
             raise ValueError("needs secret_file, or tenant, audience and application: whoever knocks could send hints")
         return self

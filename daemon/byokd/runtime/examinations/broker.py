@@ -7,6 +7,7 @@ from byokd.ports import Bus, BusMessage, BusRefusedError, BusSession, BusUnavail
 from byokd.ports.examining import DaemonReport
 from byokd.runtime.envelope import trial_message
 from byokd.runtime.findings import Finding, bad, ok, warn
+from byokd.runtime.refusals import HINT
 
 BROKER: Final = "broker"
 
@@ -50,7 +51,7 @@ async def examine_by_trial(bus: Bus, *, prefix: str, name: str) -> Sequence[Find
         return [bad(BROKER, str(error), hint=_CONNECT_HINT)]
     if refused:
         found = f"connected, but the broker refuses {'; '.join(refused)}"
-        return [bad(BROKER, found, hint="let byokd write there in the broker's access control list")]
+        return [bad(BROKER, found, hint=HINT)]
     if unread is not None:
         found = f"what the broker loses would not be sent again: {prefix}/service/marker: {unread}"
         return [warn(BROKER, found, hint="let byokd read and write this topic in the broker's access control list")]
