@@ -77,6 +77,9 @@ case $webhook in
     *) fail "--webhook has to begin with https://" "Event Grid calls no other" ;;
 esac
 [ -z "$header" ] || [ -n "$secret_file" ] || fail "--header needs --secret-file" "it carries that secret"
+case $header in
+    [Aa]uthorization | *[!a-z0-9-]*) fail "--header $header carries no secret" "a name in lower case, such as x-byokd-secret" ;;
+esac
 if [ -n "$secret_file" ]; then
     secret=$(cat "$secret_file")
     secret=${secret%"$(printf '\r')"}

@@ -9,7 +9,7 @@ from typing import Never, cast
 import pytest
 from structlog.testing import capture_logs
 
-from bus.support import commit, row, settings
+from bus.support import commit, message, row, settings
 from byokd.adapters.sql import SqlStore
 from byokd.ports import BusMessage, BusRefusedError, BusSession, BusUnavailableError, Store
 from byokd.records import Retained
@@ -83,7 +83,9 @@ class FleetingBus:
         yield self.sessions[-1]
 
 
-async def wait_for_loss(_session: BusSession, lost: asyncio.Task[None]) -> None:
+async def wait_for_loss(session: BusSession, lost: asyncio.Task[None]) -> None:
+    with suppress(BusRefusedError):
+        await session.publish(message())
     await asyncio.wait({lost})
 
 

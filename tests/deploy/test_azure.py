@@ -226,6 +226,16 @@ def test_a_poison_queue_is_made_and_byokd_may_write_it(az: dict[str, str]) -> No
     assert f"--scope {queues}/byokd-keyvault-events " in receives
 
 
+@pytest.mark.parametrize("header", ["authorization", "X-Secret", "x secret"])
+def test_a_header_that_byokd_would_not_look_into_is_refused(az: dict[str, str], tmp_path: Path, header: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef")
+    way = ("--webhook", "https://x", "--secret-file", str(secret), "--header", header)
+    code, said, calls = run(az, "--vault", "v", "--principal", "p", *way)
+    assert (code, calls) == (1, [])
+    assert f"--header {header} carries no secret" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

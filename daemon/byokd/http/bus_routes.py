@@ -54,7 +54,7 @@ def progress(done: Republished, remaining: int, seconds: float) -> str:
 def _problem(status: PublisherStatus) -> str | None:
     if status.rival is not None:
         return f"another daemon publishes below our topic_prefix: {status.rival}"
-    if not status.link.connected:
+    if not status.link.connected or status.link.problem is not None:
         return f"the broker is not connected: {status.link.problem or 'not yet'}"
     if status.store_problem is not None:
         return f"the store cannot be used: {status.store_problem}"

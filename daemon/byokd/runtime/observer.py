@@ -71,7 +71,7 @@ class Observer:
         if status.rival is not None:
             message = f"another daemon publishes below our topic_prefix: {status.rival}"
             self._health.show_trouble(Component.BUS, message, hint=RIVAL_HINT)
-        elif not status.link.connected:
+        elif not status.link.connected or status.link.problem is not None:
             problem = status.link.problem or "not connected yet"
             hint = (
                 "events are kept and sent when the broker lets byokd in again; if it runs, see url, username, "

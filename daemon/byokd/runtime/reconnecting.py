@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Never
@@ -10,7 +11,16 @@ from typing import Never
 import structlog
 from tenacity import RetryCallState
 
-from byokd.ports import Bus, BusMessage, BusSession, BusTakenOverError, BusUnavailableError, Clock, Randomness
+from byokd.ports import (
+    Bus,
+    BusMessage,
+    BusRefusedError,
+    BusSession,
+    BusTakenOverError,
+    BusUnavailableError,
+    Clock,
+    Randomness,
+)
 from byokd.runtime.retrying import retrying
 from byokd.settings import MqttSettings
 
@@ -35,7 +45,8 @@ class LinkStatus:
 
     Attributes:
         since: when it became connected or disconnected.
-        problem: the last reason why there is no connection; None while there is one, and before the first attempt.
+        problem: the last reason why there is no connection; None before the first attempt, and once the broker has
+            answered anything: one that lets us in and then says nothing is as good as none.
     """
 
     connected: bool
@@ -112,16 +123,22 @@ class Link:
         async with self._bus.connect(self._client_id, will=None if will is None else will()) as session:
             self._connected()
             try:
-                await _until_lost(session, body)
+                await _until_lost(session if self._status.problem is None else _Heard(session, self._answered), body)
             finally:
-                self._status = LinkStatus(connected=False, since=self._clock.now(), problem=None)
+                self._status = replace(self._status, connected=False, since=self._clock.now())
         raise BusUnavailableError("the connection was lost")
 
     def _connected(self) -> None:
         self._connected_at = self._clock.monotonic()
-        self._status = LinkStatus(connected=True, since=self._clock.now(), problem=None)
-        self._told.clear()
-        _log.info("bus-connected", client_id=self._client_id)
+        self._status = replace(self._status, connected=True, since=self._clock.now())
+        if self._status.problem is None:
+            _log.info("bus-connected", client_id=self._client_id)
+
+    def _answered(self) -> None:
+        if self._status.problem is not None:
+            self._status = replace(self._status, problem=None)
+            self._told.clear()
+            _log.info("bus-connected", client_id=self._client_id)
 
     def _failed(self, state: RetryCallState) -> None:
         problem = None if state.outcome is None else state.outcome.exception()
@@ -135,6 +152,34 @@ class Link:
             self._told.add(problem)
             _log.warning("bus-lost", client_id=self._client_id, problem=problem, hint=_HINT)
         self._status = replace(self._status, problem=problem)
+
+
+class _Heard:
+    """A session after a loss, whose first answer ends the trouble."""
+
+    def __init__(self, session: BusSession, on_answer: Callable[[], None]) -> None:
+        self._session = session
+        self._on_answer = on_answer
+
+    async def publish(self, message: BusMessage) -> None:
+        with self._answer():
+            await self._session.publish(message)
+
+    async def retained(self, topic: str) -> bytes | None:
+        with self._answer():
+            return await self._session.retained(topic)
+
+    async def lost(self) -> None:
+        await self._session.lost()
+
+    @contextmanager
+    def _answer(self) -> Iterator[None]:
+        try:
+            yield
+        except BusRefusedError:
+            self._on_answer()
+            raise
+        self._on_answer()
 
 
 async def _until_lost(session: BusSession, body: SessionBody) -> None:

@@ -12,10 +12,14 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Never
 
 _PUBLISH_QOS_1 = 0x32
 _PUBACK = 0x40
 _READ_BYTES = 65_536
+
+LARGEST_PACKET_BYTES = 65_536
+"""What a broker may send us. It has acknowledgements to send, and the marker, of some hundred bytes."""
 
 FIRST_ID, LAST_ID = 0x8000, 0xFFFF
 """Packet identifiers of what is published here. paho counts its few SUBSCRIBEs and UNSUBSCRIBEs up from 1."""
@@ -141,6 +145,8 @@ class Channel:
         data, start, end = self._unparsed, 0, len(self._unparsed)
         while end - start >= 2:  # noqa: PLR2004 - a packet has at least two bytes
             body = _body(data, start)
+            if body is not None and body[1] - start > LARGEST_PACKET_BYTES:
+                self._refuse_packet(body[1] - start)
             if body is None or body[1] > end:
                 break
             first, after = body
@@ -151,6 +157,12 @@ class Channel:
                 self._for_paho += data[start:after]
             start = after
         del data[:start]
+
+    def _refuse_packet(self, size: int) -> Never:
+        """End the connection rather than wait for so much: whoever sends it chooses how much memory it takes."""
+        error = ConnectionAbortedError(f"the broker sends a packet of {size} bytes")
+        self._on_unreadable(error)
+        raise error
 
 
 def publish_packet(topic: str, payload: bytes, *, packet_id: int, retain: bool, properties: bytes) -> bytes:

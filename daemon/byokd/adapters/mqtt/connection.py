@@ -24,7 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from byokd.adapters.mqtt.channel import FIRST_ID, LAST_ID, Channel, publish_packet
+from byokd.adapters.mqtt.channel import FIRST_ID, LARGEST_PACKET_BYTES, LAST_ID, Channel, publish_packet
 from byokd.adapters.mqtt.dialling import Address, words
 from byokd.ports import BusMessage, BusRefusedError, BusSilentError, BusTakenOverError, BusUnavailableError
 
@@ -128,8 +128,11 @@ class Connection:
             on_unwritable=self._on_unwritable,
         )
         self._paho._create_socket = lambda: channel  # type: ignore[method-assign]  # noqa: SLF001 - as above
+        bounds = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        bounds.MaximumPacketSize = LARGEST_PACKET_BYTES
+        place, keepalive = (self._address.host, self._address.port), self._terms.keepalive
         try:
-            self._paho.connect(self._address.host, self._address.port, self._terms.keepalive, clean_start=True)
+            self._paho.connect(*place, keepalive, clean_start=True, properties=bounds)
         except Exception:
             # aiomqtt watches the socket from the next turn on: closed before, its number may be another's by then.
             await asyncio.sleep(0)
