@@ -12,8 +12,10 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from byokd.adapters.sql import upgrade_database
 from byokd.cli import accounts
 from byokd.cli.main import main
+from byokd.settings import StoreSettings
 
 BASE = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Media/mediaservices"
 LOADED = """
@@ -53,6 +55,13 @@ def test_who_works_on_the_database_alone_does_not_load_the_daemon_either(
     settings = tmp_path / "byokd.toml"
     settings.write_text(f'[store]\nurl = "sqlite:///{tmp_path}/none.db"\n')
     assert loaded(*words, "--settings", str(settings)) & HEAVY == {"sqlalchemy"}
+
+
+def test_who_finds_the_schema_current_does_not_load_what_migrates(tmp_path: Path) -> None:
+    settings = tmp_path / "byokd.toml"
+    settings.write_text(f'[store]\nurl = "sqlite:///{tmp_path}/byokd.db"\n')
+    upgrade_database(StoreSettings(url=f"sqlite:///{tmp_path}/byokd.db"))
+    assert not loaded("db", "upgrade", "--settings", str(settings)) & {"alembic", "mako"}
 
 
 def test_the_version_loads_no_other_command() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 
 LATE = (
+    "alembic.command",
     "anyio._backends._asyncio",
     "azure.core.rest._aiohttp",
     "azure.identity.aio._credentials.imds",

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from importlib.resources import files
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insert, inspect, select, update
 
 from byokd.adapters.sql.errors import wrong_schema
@@ -63,6 +61,9 @@ def _upgrade(connection: Connection) -> None:
     if found.ahead:
         raise wrong_schema(found.current, HEAD)
     if found.behind:
+        from alembic import command  # noqa: PLC0415 - is loaded only by the few starts that have something to migrate
+        from alembic.config import Config  # noqa: PLC0415 - as above
+
         config = Config()
         config.set_main_option("script_location", str(files("byokd.adapters.sql").joinpath("migrations")))
         config.attributes["connection"] = connection
