@@ -14,6 +14,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import Scheduling
 
+from parts import collector
 from parts.postgresql import PostgreSQL, postgresql_database, postgresql_server
 from parts.registry import PARTS
 from parts.scheduling import GroupScheduling, comes_late
@@ -45,6 +46,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: comes_late(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    collector.spare()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from parts import collector
 from simulation import bugs, report
 from simulation.seed import ERROR, Lived, live
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--known", nargs="*", help="look for these bugs from the seeds on that found them last")
     parser.add_argument("--digests", nargs="*", type=int, help="print the digests of these seeds, as JSON")
     asked = parser.parse_args()
+    collector.spare()
     if asked.digests is not None:
         print(json.dumps([live(seed).digest for seed in asked.digests]))
         return 0
