@@ -17,11 +17,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+FORKING_BYOKD = Path(__file__).with_name("forking_byokd.py")
+"""The program that is byokd and starts what it starts by forking."""
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 """From linux/prctl.h."""
@@ -32,6 +36,7 @@ LOADED = (
     "byokd.cli.serving",
     "byokd.demo.bound",
     "byokd.emulator.server",
+    "alembic.command",
     "anyio._backends._asyncio",
     "azure.core.rest._aiohttp",
     "azure.identity.aio._credentials.imds",
@@ -103,15 +108,15 @@ class Forker:
 
 
 @contextmanager
-def forked(forker: Forker) -> Iterator[None]:
-    """Let byokd be started by forking meanwhile."""
+def forked(forker: Forker, *, but: AbstractSet[str] = frozenset()) -> Iterator[None]:
+    """Let byokd be started by forking meanwhile, but for the verbs that are named."""
     execute: Callable[..., None] = subprocess.Popen._execute_child  # type: ignore[attr-defined]
     signature = inspect.signature(execute)
 
     def executing(process: Any, *given: Any) -> None:  # noqa: ANN401 - a Popen that is only half made
         asked = signature.bind(process, *given).arguments
         order = _order(asked)
-        if order is None or not forker.fits(order.environment):
+        if order is None or not forker.fits(order.environment) or not but.isdisjoint(order.arguments[:1]):
             execute(process, *given)
             return
         theirs = [asked[name] for name in ("p2cread", "c2pwrite", "errwrite")]
