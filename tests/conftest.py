@@ -48,8 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: comes_late(item.nodeid))
 
 
-def pytest_collection_finish() -> None:
-    collector.spare()
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    with collector.after_all():
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
