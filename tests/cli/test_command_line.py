@@ -156,3 +156,9 @@ def test_mistakes_are_counted_in_good_english(applied: Callable[..., Result], nu
     ran = applied({"mistakes": [mistake] * number})
     assert ran.exit_code == 1
     assert f"nothing was applied: {said}" in ran.stderr
+
+
+def test_what_is_no_number_is_no_time_to_wait_for() -> None:
+    result = CliRunner().invoke(main, ["republish", "--wait", "nan"])
+    assert result.exit_code == 2
+    assert "nan is no number of seconds" in result.output

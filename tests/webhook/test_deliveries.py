@@ -290,6 +290,18 @@ async def test_before_it_is_known_what_is_watched_a_delivery_comes_again_later(t
         assert (hook.looking.hinted, hook.refused("starting")) == ([WatchId(1)], 1)
 
 
+@pytest.mark.parametrize("length", [1_114_113, 10**19])
+async def test_a_body_that_announces_too_much_is_not_waited_for(tmp_path: Path, length: int) -> None:
+    async with webhook(tmp_path, body_timeout=timedelta(minutes=5)) as hook, asyncio.timeout(10):
+        host, port = hook.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nx-byokd-secret: {SECRET}\r\ncontent-length: {length}\r\n\r\n["
+        writer.write(head.encode())
+        assert (await reader.readline()).split()[1] == b"413"
+        assert hook.refused("too-large") == 1
+        writer.close()
+
+
 async def test_halves_of_characters_hold_up_nothing(tmp_path: Path) -> None:
     async with webhook(tmp_path) as hook:
         odd = json.dumps([{**rotated(), "id": "\ud800"}, rotated(2)]).encode()

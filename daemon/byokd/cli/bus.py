@@ -1,6 +1,7 @@
 """`byokd republish`: what a running daemon sends to the bus on command."""
 
 import sys
+from math import isnan
 from pathlib import Path
 
 import click
@@ -27,6 +28,8 @@ def republish(seconds: float, socket_path: Path, as_json: bool) -> None:
     For a broker that lost retained states. May be repeated: subscribers tell a repetition by its id, or by incarnation
     and sequence. Exit 1 when events remain to be sent; they are sent later, without another call.
     """
+    if isnan(seconds):
+        raise click.BadParameter("nan is no number of seconds", param_hint="--wait")
     _, answer = call(socket_path, "POST", "/republish", body={"seconds": seconds})
     if as_json:
         print_json(answer)

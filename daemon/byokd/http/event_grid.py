@@ -214,11 +214,14 @@ class Deliveries:
         return document
 
     async def _body(self, request: Request) -> bytes:
+        announced, most = request.headers.get("content-length", ""), self.settings.max_body_bytes
+        if announced.isdecimal() and (len(announced) > len(str(most)) or int(announced) > most):
+            raise _RefusedError(Refusal.TOO_LARGE)
         parts: list[bytes] = []
         size = 0
         async for part in request.stream():
             size += len(part)
-            if size > self.settings.max_body_bytes:
+            if size > most:
                 raise _RefusedError(Refusal.TOO_LARGE)
             parts.append(part)
         return b"".join(parts)
