@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic.json_schema import models_json_schema
 
 from byokd.domain.vocabulary import EventType
+from byokd.runtime.envelope import TRIAL
 from byokd.runtime.event_shapes import DAEMON_DATA, EVENT_DATA, Shape
 
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
@@ -45,7 +46,10 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "byokd",
             "version": "1",
-            "description": "What byokd tells an MQTT 5 broker, at QoS 1. docs/events.md says what may be relied on.",
+            "description": (
+                "What byokd tells an MQTT 5 broker, at QoS 1. docs/events.md says what may be relied on. Types that "
+                f"are not named here are to be ignored: new ones, and {TRIAL}, by which `byokd doctor` tries topics."
+            ),
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": {name: _channel(name) for name in _CHANNELS},
